@@ -1,0 +1,408 @@
+"""The byte port: what a storage driver writes, and what the base derives from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from typing import Any, ClassVar, Protocol, Self
+
+from msgspec import Struct
+
+from ..exceptions import (
+    StorageConflictError,
+    StorageCorruptedError,
+    StorageError,
+    StorageNotADirectoryError,
+    StorageNotFoundError,
+    UnsupportedOperation,
+)
+from ..paths import join
+from ..types import PLAIN, Features, Stat, WriteOptions
+
+Tick = Callable[[int], object]
+"""Called with bytes done; may wait (bandwidth) and may raise (cancel)."""
+
+PAGE = 1000
+
+ABILITIES = frozenset(
+    {
+        "copy_from",
+        "delete_many",
+        "edit",
+        "free_space",
+        "mkdir",
+        "readlink",
+        "rename_from",
+        "rmdir",
+        "set_mtime",
+        "symlink",
+        "walk",
+    }
+)
+
+
+class Size(int):
+    """Bytes; a configuration may also say ``"8MiB"``."""
+
+
+class Duration(float):
+    """Seconds; a configuration may also say ``"5m"``."""
+
+
+class Secret(str):
+    """Text that is never shown."""
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """The keys of a mount type. Every type with a root has `path`."""
+
+    path: str = ""
+
+
+class NetworkOptions(Options, frozen=True, kw_only=True):
+    """The keys that every type behind a network shares; seconds per request."""
+
+    timeout: Duration = Duration(60)
+    connect_timeout: Duration = Duration(10)
+    max_connections: int = 64
+
+
+class Context(Struct, frozen=True):
+    """What a backend may know of its mount: its name, the manager's identity, and where relative paths begin."""
+
+    mount: str = ""
+    manager: str = ""
+    directory: str = ""
+
+
+class BackendReader(Protocol):
+    """Bytes of one object, front to back. `stat` are the facts of these very bytes."""
+
+    stat: Stat
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes (all that is left if negative); b"" at the end."""
+
+    def close(self) -> None: ...
+
+
+class BackendWriter(Protocol):
+    """Bytes nobody sees before `commit`.
+
+    After a retryable error, `write(b"")` or `commit()` may be called again: nothing given before is lost.
+    """
+
+    def write(self, data: bytes | bytearray | memoryview) -> object: ...
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        """Judges the conditions and the announced size, checks the hashes it can, makes the bytes visible in one step."""
+
+    def discard(self) -> None:
+        """Gives up: the old bytes stay. Idempotent, never raises, does nothing after a commit."""
+
+
+class BackendEditor(Protocol):
+    """A file changed in place: what `+` and `a` modes need."""
+
+    def readinto(self, buffer: memoryview) -> int: ...
+    def write(self, data: bytes | bytearray | memoryview) -> int: ...
+    def seek(self, offset: int, whence: int = 0) -> int: ...
+    def tell(self) -> int: ...
+    def truncate(self, size: int) -> int: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class StorageBackend:
+    """Bytes at relative '/'-paths: thread-safe, connects on first use, reconnects after fork.
+
+    Paths arrive normalised, or exactly as an own listing gave them, relative to `root`. No globbing, no caching, no
+    retrying here. A driver overrides the six methods `stat scan reader writer delete mkdir`; a simple one writes
+    `read_bytes write_bytes exists delete list_dir` instead and the base derives the six. Errors may be anything that
+    `translate` understands.
+    """
+
+    Options: ClassVar[Any] = Options
+    aliases: ClassVar[Mapping[str, str]] = {"base_path": "path"}
+    features: Features = Features(real_dirs=False, tells_missing=False)
+    root: str = ""
+
+    options: Any = None
+    context: Context = Context()
+
+    def __init__(self, options: Any = None) -> None:
+        self.options = options
+        self.root = getattr(options, "path", "").strip("/")
+
+    # --- identity ---
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """The optional methods that work here: by default those the class overrides."""
+        return overridden(type(self))
+
+    @property
+    def storage_id(self) -> str:
+        """Equal ids and equal native paths are the same bytes."""
+        return f"{type(self).__qualname__}#{id(self.options)}"
+
+    def native_path(self, path: str) -> str:
+        """The driver's own full path of `path`."""
+        return join(self.root, path)
+
+    def rooted(self, path: str) -> Self:
+        """The same storage seen from a directory below; shares the connection."""
+        twin = copy(self)
+        twin.root = join(self.root, path)
+        return twin
+
+    def close(self) -> None:
+        """Releases what the backend holds. Idempotent."""
+
+    def translate(self, error: Exception) -> StorageError | None:
+        """Our error for one of the driver's; None where it has nothing special to say."""
+        return None
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system behind this mount; it bypasses the mount's permissions."""
+        raise UnsupportedOperation("this type has no file system of fsspec behind it", operation="fs")
+
+    # --- the six ---
+
+    def stat(self, path: str, *, version: str | None = None) -> Stat:
+        """Facts of exactly this key; `StorageNotFoundError` if absent.
+
+        Where directories are implied (`features.real_dirs` False) a directory without a key of its own is absent here.
+        """
+        _no_version(version)
+        for entry in self._listed(path.rpartition("/")[0]):
+            if entry.path == path and not entry.is_dir:
+                return entry if entry.size is not None else Stat(path, len(self._read(path)))
+        raise StorageNotFoundError("No such file")
+
+    def scan(self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True) -> Iterator[Sequence[Stat]]:
+        """One level, in pages of entries; those above `after` (a path) only, at most `limit`.
+
+        Missing → `StorageNotFoundError`, a file → `StorageNotADirectoryError`. `facts=False`: path and kind suffice.
+        """
+        entries = [entry for entry in self._listed(path) if entry.path > after]
+        if not entries and path and not after:
+            if self._need("exists")(self.native_path(path)):
+                raise StorageNotADirectoryError("Not a directory")
+            raise StorageNotFoundError("No such directory")
+        yield entries[:limit]
+
+    def reader(
+        self, path: str, start: int = 0, end: int | None = None, *, version: str | None = None, if_match: str | None = None
+    ) -> BackendReader:
+        """The bytes [start, end) of a file; a negative `start` counts from the end; past the end there is nothing.
+
+        Missing → `StorageNotFoundError`, a directory → `StorageIsADirectoryError`, other bytes than `if_match` →
+        `StorageConflictError`.
+        """
+        _no_version(version)
+        if if_match is not None:
+            raise UnsupportedOperation("this storage has no etags")
+        data = self._read(path)
+        return BytesReader(cut(data, start, end), Stat(path, len(data)))
+
+    def writer(self, path: str, options: WriteOptions = PLAIN) -> BackendWriter:
+        """A new file at `path`; parents appear by themselves; nothing is visible before commit."""
+        return BytesWriter(lambda data: self.put(path, data, options), options.size)
+
+    def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
+        """Removes exactly this key; a link, never its target. Missing → `StorageNotFoundError` where the store tells."""
+        raise UnsupportedOperation("this storage cannot delete")
+
+    def mkdir(self, path: str) -> None:
+        """Makes exactly this directory. There already → `StorageExistsError`, no parent → `StorageNotFoundError`.
+
+        Where directories are implied it only stores a marker, and the caller looks first.
+        """
+        raise UnsupportedOperation("this storage has no directories of its own")
+
+    # --- with defaults ---
+
+    def get(
+        self, path: str, start: int = 0, end: int | None = None, *, version: str | None = None, if_match: str | None = None
+    ) -> tuple[bytes, Stat]:
+        """A small file, or a range of one, in one request: (bytes, facts)."""
+        reader = self.reader(path, start, end, version=version, if_match=if_match)
+        try:
+            return reader.read(), reader.stat
+        finally:
+            reader.close()
+
+    def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
+        """A small file in one request."""
+        if type(self).writer is not StorageBackend.writer:
+            writer = self.writer(path, options)
+            try:
+                writer.write(data)
+                return writer.commit()
+            finally:
+                writer.discard()
+        _no_condition(options)
+        self._need("write_bytes")(self.native_path(path), bytes(data))
+        return Stat(path, len(data))
+
+    # --- abilities: absent unless overridden and named in `abilities` ---
+
+    def rmdir(self, path: str) -> None:
+        """Removes exactly this empty directory (or its marker); not empty → `StorageNotEmptyError`."""
+        raise UnsupportedOperation("this storage has no directories of its own")
+
+    def walk(self, path: str, *, after: str = "", limit: int | None = None) -> Iterator[Sequence[Stat]]:
+        """Everything below, in pages; as `scan` for errors and `after`."""
+        raise UnsupportedOperation("this storage cannot list recursively")
+
+    def copy_from(
+        self,
+        source: StorageBackend,
+        source_path: str,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        version: str | None = None,
+        tick: Tick = lambda n: None,
+    ) -> Stat:
+        """The server or the kernel copies one file; `UnsupportedOperation` if these two cannot."""
+        raise UnsupportedOperation("this storage cannot copy by itself")
+
+    def rename_from(self, source: StorageBackend, source_path: str, path: str, options: WriteOptions = PLAIN) -> Stat:
+        """Moves a file or a whole directory in one step; `UnsupportedOperation` if these two cannot."""
+        raise UnsupportedOperation("this storage cannot rename")
+
+    def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        """Removes exactly these keys with few requests; yields the failures only."""
+        raise UnsupportedOperation("this storage cannot delete many at once")
+
+    def set_mtime(self, path: str, mtime: float) -> None:
+        """Sets the time of last change, POSIX seconds."""
+        raise UnsupportedOperation("this storage keeps its own times")
+
+    def edit(self, path: str, mode: str) -> BackendEditor:
+        """Opens a file in place: mode ``"r+"``, ``"a"`` or ``"a+"``; ``a`` creates."""
+        raise UnsupportedOperation("this storage cannot change a file in place")
+
+    def symlink(self, path: str, target: str) -> None:
+        """Makes a link at `path` to `target`, a path of this mount."""
+        raise UnsupportedOperation("this storage has no symbolic links")
+
+    def readlink(self, path: str) -> str:
+        """What a link says, verbatim."""
+        raise UnsupportedOperation("this storage has no symbolic links")
+
+    def free_space(self) -> int:
+        """Bytes that can still be written."""
+        raise UnsupportedOperation("this storage does not tell its free space")
+
+    def local_path(self, path: str) -> str | None:
+        """The absolute path of `path` in the local file system, existing or not; None where there is none."""
+        return None
+
+    # --- the simple five, where a driver wrote those ---
+
+    def _need(self, method: str) -> Any:
+        found = getattr(self, method, None)
+        if found is None:
+            raise UnsupportedOperation(f"{type(self).__name__} has no method {method}()")
+        return found
+
+    def _read(self, path: str) -> bytes:
+        data: bytes = self._need("read_bytes")(self.native_path(path))
+        return data
+
+    def _listed(self, path: str) -> list[Stat]:
+        """`list_dir` gives names (a directory's ends in "/") or Stats whose path is the name."""
+        entries: Iterable[str | Stat] = self._need("list_dir")(self.native_path(path))
+        stats = []
+        for entry in entries:
+            given = entry.path if isinstance(entry, Stat) else entry
+            full = f"{path}/{given.rstrip('/')}" if path else given.rstrip("/")
+            if isinstance(entry, Stat):
+                stats.append(Stat(full, entry.size, entry.is_dir, mtime=entry.mtime, etag=entry.etag))
+            else:
+                stats.append(Stat(full, is_dir=given.endswith("/")))
+        return sorted(stats, key=order)
+
+
+def overridden(cls: type[StorageBackend]) -> frozenset[str]:
+    """The abilities whose methods a class writes itself."""
+    return frozenset(name for name in ABILITIES if getattr(cls, name) is not getattr(StorageBackend, name))
+
+
+def order(entry: Stat) -> bytes:
+    """The bytewise order of listings: a directory sorts as ``name/``."""
+    return (entry.path + "/" if entry.is_dir else entry.path).encode("utf-8", "surrogateescape")
+
+
+def _no_version(version: str | None) -> None:
+    if version is not None:
+        raise UnsupportedOperation("this storage does not support versioning")
+
+
+def _no_condition(options: WriteOptions) -> None:
+    if options.if_absent or options.if_match is not None:
+        raise UnsupportedOperation("this storage has no conditional writes")
+
+
+def cut(data: bytes, start: int, end: int | None) -> bytes:
+    """The range [start, end) of bytes in memory; a negative start is a suffix."""
+    if start < 0:
+        start = max(0, len(data) + start)
+    return data[start:] if end is None else data[start : max(start, end)]
+
+
+class BytesReader:
+    """A reader over bytes in memory."""
+
+    def __init__(self, data: bytes, stat: Stat) -> None:
+        self.stat = stat
+        self._rest = memoryview(data)
+
+    def read(self, size: int = -1) -> bytes:
+        size = len(self._rest) if size < 0 else size
+        taken, self._rest = bytes(self._rest[:size]), self._rest[size:]
+        return taken
+
+    def close(self) -> None:
+        self._rest = memoryview(b"")
+
+
+class BytesWriter:
+    """A writer that collects in memory and hands all to one function at commit."""
+
+    def __init__(self, put: Callable[[bytes], Stat], size: int | None = None) -> None:
+        self._put = put
+        self._size = size
+        self._data: bytearray | None = bytearray()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._data is None:
+            raise ValueError("write to a finished writer")
+        self._data += data
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        if self._data is None:
+            raise ValueError("commit of a finished writer")
+        check_size(self._size, len(self._data))
+        stat = self._put(bytes(self._data))
+        self._data = None
+        return stat
+
+    def discard(self) -> None:
+        self._data = None
+
+
+def check_size(announced: int | None, written: int) -> None:
+    """A writer that was told a size holds to it: `StorageCorruptedError` otherwise."""
+    if announced is not None and announced != written:
+        raise StorageCorruptedError(f"{written} bytes came where {announced} were announced", retryable=True)
+
+
+def conflict(if_match: str, found: str | None) -> StorageConflictError:
+    """The error for a condition that did not hold."""
+    seen = "nothing is there" if found is None else f"its etag is {found}"
+    return StorageConflictError(f"changed meanwhile: etag {if_match} was expected, {seen}")

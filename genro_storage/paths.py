@@ -1,0 +1,217 @@
+"""Pure rules of paths: split ``mount:path``, normalise, join, compile patterns; the only place that judges ``..``."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple, NoReturn
+
+from .exceptions import StoragePathError
+
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+RESERVED = ".genro"
+
+
+class Rules(NamedTuple):
+    """What a mount's names may hold beyond the common rules."""
+
+    backslash: bool = False
+    surrogates: bool = False
+
+
+STRICT = Rules()
+
+
+def split(text: str) -> tuple[str, str]:
+    """``"m:a/b"`` → ``("m", "a/b")``, neither normalised; raises `StoragePathError` for "" and URLs, `TypeError` for other types."""
+    if not isinstance(text, str):
+        raise TypeError(f"a path is a str 'mount:path', not {type(text).__name__}")
+    mount, _, path = text.partition(":")
+    if path[:2] == "//" and SCHEME.match(text):
+        raise StoragePathError(f"'{_without_userinfo(text)}' is a URL, not a 'mount:path'", path=_without_userinfo(text))
+    if not mount:
+        raise StoragePathError(f"no mount name in '{text}'; write 'mount:path'", path=text)
+    return mount, path
+
+
+def _without_userinfo(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//***@", url)
+
+
+def normalise(path: str, rules: Rules = STRICT) -> str:
+    """The one spelling of a relative path: no empty or ``.`` segments, no slash at either end; "" is the root.
+
+    Raises `StoragePathError` for ``..``, NUL, ``\\``, a reserved segment or undecodable text, `TypeError` for other types.
+    """
+    try:
+        if (
+            path[0] not in "./"
+            and path[-1] != "/"
+            and "/." not in path
+            and "//" not in path
+            and "\\" not in path
+            and "\0" not in path
+            and path.isascii()
+        ):
+            return path
+    except (IndexError, TypeError):
+        if path == "":
+            return ""
+    return _normalise(path, rules)
+
+
+def _normalise(path: str, rules: Rules) -> str:
+    if not isinstance(path, str):
+        raise TypeError(f"a path is a str, not {type(path).__name__}")
+    if "\0" in path:
+        _refuse("NUL in a path", path)
+    if "\\" in path and not rules.backslash:
+        _refuse("backslash in a path: use '/'", path)
+    if not rules.surrogates and not encodable(path):
+        _refuse("text that is not valid Unicode in a path", path)
+    segments = [segment for segment in path.split("/") if segment and segment != "."]
+    for segment in segments:
+        if segment == "..":
+            _refuse("Parent directory traversal ('..') is not allowed", path)
+        if is_reserved(segment):
+            _refuse(f"the name '{segment}' is reserved for genro_storage itself", path)
+    return "/".join(segments)
+
+
+def _refuse(reason: str, path: str) -> NoReturn:
+    raise StoragePathError(f"{reason}: {path!r}", path=path)
+
+
+def encodable(path: str) -> bool:
+    """Whether `path` is real Unicode text, without the surrogates that stand for undecodable bytes."""
+    if path.isascii():
+        return True
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_reserved(segment: str) -> bool:
+    """Whether a segment is one of ours: ``.genro`` or beginning ``.genro-``."""
+    return segment == RESERVED or segment.startswith(".genro-")
+
+
+def is_hidden(path: str) -> bool:
+    """Whether any segment of a listed path is one of ours."""
+    return RESERVED in path and any(is_reserved(segment) for segment in path.split("/"))
+
+
+def is_addressable(path: str, rules: Rules = STRICT) -> bool:
+    """Whether a key that a listing returned can be written as a path: it is its own normal form."""
+    try:
+        return path != "" and normalise(path, rules) == path
+    except StoragePathError:
+        return is_hidden(path)
+
+
+def part(text: str, rules: Rules = STRICT) -> str:
+    """Normalises one part for `child`; an absolute part raises `StoragePathError`."""
+    if isinstance(text, str) and text.startswith("/"):
+        _refuse("an absolute part cannot be joined", text)
+    return normalise(text, rules)
+
+
+def join(base: str, *parts: str, rules: Rules = STRICT) -> str:
+    """Joins parts below a normalised base."""
+    for text in parts:
+        below = part(text, rules)
+        if below:
+            base = f"{base}/{below}" if base else below
+    return base
+
+
+def name(text: str, rules: Rules = STRICT) -> str:
+    """One whole segment, as `with_name` takes it; anything else raises `StoragePathError`."""
+    normal = part(text, rules)
+    if not normal or normal != text or "/" in normal:
+        _refuse("not a single name", text)
+    return normal
+
+
+def parent(path: str) -> str:
+    """The path above; the root's is the root."""
+    return path.rpartition("/")[0]
+
+
+def basename(path: str) -> str:
+    """The last segment; "" for the root."""
+    return path.rpartition("/")[2]
+
+
+def is_below(path: str, ancestor: str) -> bool:
+    """Whether `path` is `ancestor` or lies below it; everything lies below the root ""."""
+    return not ancestor or path == ancestor or path.startswith(ancestor + "/")
+
+
+# Patterns: `*`, `?`, `[…]`, `[!…]` stay inside a segment, `**` spans any number of segments, none included.
+
+_MAGIC = re.compile(r"[*?[]")
+
+
+def has_magic(text: str) -> bool:
+    """Whether a pattern segment matches more than its own text."""
+    return _MAGIC.search(text) is not None
+
+
+def pattern_segments(pattern: str, *, strict: bool = False) -> tuple[str, ...]:
+    """The segments of a pattern; raises `StoragePathError` (a `ValueError`) for an empty or absolute pattern and for ``..``.
+
+    `strict` also refuses an unbalanced ``[``, which otherwise means itself, as in `fnmatch`.
+    """
+    if not isinstance(pattern, str):
+        raise TypeError(f"a pattern is a str, not {type(pattern).__name__}")
+    if not pattern or pattern.startswith("/"):
+        _refuse("a pattern is relative and not empty", pattern)
+    if "\0" in pattern:
+        _refuse("NUL in a pattern", pattern)
+    segments = tuple(segment for segment in pattern.split("/") if segment and segment != ".")
+    segments = tuple(one for one, before in zip(segments, ("", *segments), strict=False) if (one, before) != ("**", "**"))
+    if ".." in segments:
+        _refuse("Parent directory traversal ('..') is not allowed in a pattern", pattern)
+    if strict and any("[" in re.sub(r"\[!?\]?[^\]]*\]", "", segment) for segment in segments):
+        _refuse("unbalanced '[' in a pattern", pattern)
+    return segments
+
+
+@lru_cache(maxsize=512)
+def compile_pattern(segments: tuple[str, ...], case_sensitive: bool = True) -> re.Pattern[str]:
+    """A regular expression for `fullmatch` over a whole relative path."""
+    flags = re.DOTALL if case_sensitive else re.DOTALL | re.IGNORECASE
+    regex = ""
+    last = len(segments) - 1
+    for number, segment in enumerate(segments):
+        if segment == "**":
+            regex += ".*" if number == last else "(?:[^/]+/)*"
+        else:
+            regex += _segment_regex(segment) + ("" if number == last else "/")
+    if len(segments) > 1 and segments[-1] == "**":
+        regex = regex.removesuffix("/.*") + "(?:/.*)?"
+    return re.compile(regex, flags)
+
+
+def _segment_regex(segment: str) -> str:
+    regex, position = "", 0
+    while position < len(segment):
+        char = segment[position]
+        position += 1
+        if char == "*":
+            regex += "[^/]*"
+        elif char == "?":
+            regex += "[^/]"
+        elif char == "[" and (group := re.compile(r"(!?)(\]?[^\]]*)\]").match(segment, position)):
+            inside = group[2].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^").replace("&&", "&\\&")
+            inside = inside.replace("||", "|\\|").replace("~~", "~\\~").replace("--", "-\\-")
+            if inside.startswith("]"):
+                inside = "\\" + inside
+            regex += f"(?!/)[{'^' if group[1] else ''}{inside}]"
+            position = group.end()
+        else:
+            regex += re.escape(char)
+    return regex

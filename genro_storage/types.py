@@ -1,0 +1,126 @@
+"""The words of the ports: facts about a file, what a store is like, how to write, a place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from .mount import Mount
+
+Strength = Literal["atomic", "advisory", "none"]
+STRENGTHS: tuple[Strength, ...] = ("none", "advisory", "atomic")
+
+
+class Stat(Struct, frozen=True, gc=False):
+    """Facts about one path, as one request told them; what is not known is None.
+
+    `path` is relative to its mount; `size` in bytes; `mtime` and `created` POSIX seconds; `mode` permission bits;
+    `hashes` algorithm → lowercase hex, only true hashes of the content; `etag` what `if_match` compares.
+    """
+
+    path: str
+    size: int | None = None
+    is_dir: bool = False
+    is_symlink: bool = False
+    mtime: float | None = None
+    created: float | None = None
+    etag: str | None = None
+    content_type: str | None = None
+    hashes: Mapping[str, str] = {}
+    version_id: str | None = None
+    mode: int | None = None
+    storage_class: str | None = None
+    metadata: Mapping[str, str] | None = None
+    is_other: bool = False
+    """Neither file nor directory: FIFO, socket, device, or a link that leads nowhere or out of the mount."""
+
+    @property
+    def is_file(self) -> bool:
+        return not (self.is_dir or self.is_other)
+
+    @property
+    def st_size(self) -> int | None:
+        return self.size
+
+    @property
+    def st_mtime(self) -> float | None:
+        return self.mtime
+
+
+class Version(Struct, frozen=True, gc=False):
+    """One version of a file; `last_modified` in POSIX seconds."""
+
+    version_id: str
+    is_latest: bool = False
+    last_modified: float | None = None
+    size: int | None = None
+    etag: str | None = None
+    is_delete_marker: bool = False
+
+
+class WriteOptions(Struct, frozen=True, gc=False):
+    """How to write a file.
+
+    `if_absent` and `if_match` (an etag) are judged at commit. `size`: the number of bytes to come, where known; the
+    commit checks it. `mtime` POSIX seconds, `mode` permission bits: kept where the store can.
+    """
+
+    if_absent: bool = False
+    if_match: str | None = None
+    size: int | None = None
+    content_type: str | None = None
+    metadata: Mapping[str, str] | None = None
+    mtime: float | None = None
+    mode: int | None = None
+
+
+PLAIN = WriteOptions()
+
+
+class Features(Struct, frozen=True):
+    """Facts about one backend instance. Strengths: "atomic", "advisory" (among users of this library) or "none"."""
+
+    real_dirs: bool = True
+    """Directories exist by themselves; False: they are implied by keys below them (object stores)."""
+    ordered: bool = False
+    """`scan` and `walk` deliver in bytewise order of the UTF-8 path, a directory sorting as ``name/``."""
+    if_absent: Strength = "none"
+    if_match: Strength = "none"
+    atomic_write: bool = True
+    case_sensitive: bool = True
+    mtime_resolution: float | None = None
+    """Seconds between two mtimes the store can tell apart; None: it knows no mtime."""
+    keeps_mtime: bool = False
+    """`WriteOptions.mtime` is kept; False: the store stamps its own time."""
+    keeps_mode: bool = False
+    hashes: frozenset[str] = frozenset()
+    """Algorithms whose value a `Stat` may carry without reading."""
+    metadata: bool = False
+    content_type: bool = False
+    """The store remembers a content type of its own."""
+    tells_missing: bool = True
+    """`delete` of an absent key raises NotFound; False: it succeeds without a word (S3)."""
+    readonly: bool = False
+    temporary: bool = False
+    max_segment: int | None = None
+    """Longest name in UTF-8 bytes."""
+    max_key: int | None = None
+    """Longest whole key (root included) in UTF-8 bytes."""
+    backslash: bool = False
+    """A backslash is an ordinary character and no separator, so that `allow_backslash` may be set."""
+    surrogates: bool = False
+    """Undecodable names travel as surrogate escapes."""
+
+
+class Place(Protocol):
+    """Where bytes are: what transfer and the verbs take. A `StorageNode` is one."""
+
+    @property
+    def mount(self) -> Mount: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def version(self) -> str | None: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .backends.base import StorageBackend, order
-from .exceptions import StorageExistsError, StorageNotADirectoryError, StorageNotEmptyError, StorageNotFoundError
+from .exceptions import StorageExistsError, StorageNotEmptyError
 from .types import Stat
 
 PAGE = 1000
@@ -16,7 +16,7 @@ def is_dir(backend: StorageBackend, path: str) -> bool:
     try:
         for _ in backend.scan(path, limit=1, facts=False):
             return True
-    except (StorageNotFoundError, StorageNotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return True
 
@@ -58,13 +58,13 @@ def mkdir(backend: StorageBackend, path: str, parents: bool) -> None:
         return backend.mkdir(path)
     try:
         backend.mkdir(path)
-    except (StorageNotFoundError, FileNotFoundError):
+    except FileNotFoundError:
         above = path.rpartition("/")[0]
         if not parents or not above:
             raise
         try:
             mkdir(backend, above, True)
-        except (StorageExistsError, FileExistsError):
+        except FileExistsError:
             pass  # somebody else made it meanwhile
         backend.mkdir(path)
 
@@ -73,7 +73,7 @@ def exists(backend: StorageBackend, path: str) -> bool:
     """Whether a file or a directory is there; one request for a file."""
     try:
         backend.stat(path)
-    except (StorageNotFoundError, FileNotFoundError):
+    except FileNotFoundError:
         return not backend.features.real_dirs and is_dir(backend, path)
     return True
 
@@ -95,7 +95,7 @@ def delete_many(backend: StorageBackend, paths: Sequence[str]) -> Iterator[tuple
     for path in paths:
         try:
             backend.delete(path)
-        except (StorageNotFoundError, FileNotFoundError):
+        except FileNotFoundError:
             continue
         except Exception as error:  # a driver call: the caller translates
             yield path, error
@@ -114,7 +114,7 @@ def delete_tree(backend: StorageBackend, path: str) -> None:
     for directory in sorted(directories, key=lambda one: one.count("/"), reverse=True):
         try:
             backend.rmdir(directory)
-        except (StorageNotFoundError, FileNotFoundError):
+        except FileNotFoundError:
             continue
 
 

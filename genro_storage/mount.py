@@ -33,6 +33,10 @@ OddKey = Callable[[Stat], object]
 """Called with each listed entry that no path can express."""
 
 
+_SUSPECT = ("/.", "\n.", "\\", "\0", "//", "\n/", "/\n", "\n\n")
+"""One of these stands in a page of listed paths, each between line ends, if any of them needs a closer look."""
+
+
 class Level(IntEnum):
     """What a mount lets its users do; each level includes those below."""
 
@@ -178,10 +182,9 @@ class Mount:
             warnings.warn(message, StorageWarning, stacklevel=3)
 
     def _addressable(self, page: Sequence[Stat], odd: OddKey) -> Sequence[Stat]:
-        text = "\n".join([entry.path for entry in page])
-        if not ("." in text or "\\" in text or "\0" in text or "//" in text or not text.isascii()):
-            if not (text.startswith("/") or "\n/" in text or "/\n" in text or text.endswith("/") or "\n\n" in text):
-                return page
+        text = "\n".join(["", *[entry.path for entry in page], ""])
+        if text.isascii() and not any(mark in text for mark in _SUSPECT):
+            return page
         kept = []
         for entry in page:
             if paths.is_hidden(entry.path):

@@ -118,7 +118,8 @@ class StorageBackend:
 
     Paths arrive normalised, or exactly as an own listing gave them, relative to `root`. No globbing, no caching, no
     retrying here. A driver overrides the six methods `stat scan reader writer delete mkdir`; a simple one writes
-    `read_bytes write_bytes exists delete list_dir` instead and the base derives the six. Errors may be anything that
+    `read_bytes write_bytes exists delete list_dir` instead and the base derives the six. Absence, presence and the
+    wrong kind are told by the builtin exceptions or our classes that mean them; other errors may be anything that
     `translate` understands.
     """
 

@@ -1,0 +1,73 @@
+"""The registry: type name → class, imported on first use; third parties add theirs by call or entry point."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from ..exceptions import StorageConfigError, StorageDriverError
+
+ENTRY_POINTS = "genro_storage.backends"
+
+_BUILTIN = {
+    "fsspec": "genro_storage.backends.fsspec:FsspecBackend",
+    "local": "genro_storage.backends.local:LocalStorage",
+    "memory": "genro_storage.backends.memory:MemoryBackend",
+    "s3": "genro_storage.backends.s3:S3Backend",
+    "temp": "genro_storage.backends.temp:TempBackend",
+}
+ALIASES = {"file": "local"}
+_DRIVERS = {"s3": ("s3fs", "aiobotocore", "botocore")}
+"""Type → the modules its extra brings, to name the remedy when one is missing."""
+
+_registered: dict[str, Any] = {}
+
+
+def register_backend_type(name: str, cls: type, *, replace: bool = False, into: dict[str, Any] | None = None) -> None:
+    """Makes `cls`, a `StorageBackend`, the type `name` for the whole process (or only in `into`, a manager's own table).
+
+    Raises `StorageConfigError` for another kind of class, a bad name, or a built-in or registered one without `replace`.
+    """
+    from .base import StorageBackend
+
+    if not (isinstance(cls, type) and issubclass(cls, StorageBackend)):
+        raise StorageConfigError(f"{cls!r} is not a subclass of genro_storage.backends.StorageBackend")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise StorageConfigError(f"{name!r} is not a name for a storage type; use letters, digits and '_'")
+    target = _registered if into is None else into
+    if not replace and (name in _BUILTIN or name in ALIASES or (name in target and target[name] is not cls)):
+        raise StorageConfigError(f"the storage type '{name}' exists already; say replace=True to replace it")
+    target[name] = cls
+
+
+def backend_class(name: str, own: dict[str, Any] | None = None) -> Any:
+    """The class of a type; unknown → `StorageConfigError`, its driver missing → `StorageDriverError` naming the extra."""
+    name = ALIASES.get(name, name)
+    found = (own or {}).get(name) or _registered.get(name) or _BUILTIN.get(name)
+    if found is None:
+        found = next((point.load() for point in entry_points(group=ENTRY_POINTS, name=name)), None)
+    if found is None:
+        known = ", ".join(sorted({*_BUILTIN, *_registered, *(own or {})}))
+        raise StorageConfigError(f"Unknown storage type '{name}'. Known types: {known}")
+    if isinstance(found, str):
+        return _imported(name, found)
+    return found
+
+
+def _imported(name: str, target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in _DRIVERS.get(name, ()):
+            raise
+        raise StorageDriverError(f"type '{name}' needs '{error.name}': pip install 'genro-storage[{name}]'") from error
+
+
+def __getattr__(name: str) -> Any:
+    if name == "StorageBackend":  # public here, but the registry itself must stay cheap to import
+        from .base import StorageBackend
+
+        return StorageBackend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""The tests of genro_storage; they mirror the package."""

@@ -1,0 +1,104 @@
+"""Fixtures for the whole suite: real servers started on first use, the fault proxy, and the scale of soak tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import settings
+
+from tests.servers.faultproxy import FaultProxy
+from tests.servers.ministack import MiniStack
+from tests.servers.moto import Moto
+from tests.servers.process import ServerMissing
+from tests.servers.rclone import RcloneS3
+from tests.servers.s3 import S3Endpoint, S3Server
+from tests.servers.seaweedfs import SeaweedFS
+
+SERVER_FIXTURES = {"seaweedfs", "ministack", "moto", "rclone_s3"}
+MISSING = "SERVER MISSING: "
+
+# On a loaded machine an example's time says nothing about the code.
+settings.register_profile("genro", deadline=None)
+settings.load_profile("genro")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the developer's own cloud accounts and configuration out of every test."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GENRO_STORAGE_", "FSSPEC_"))]:
+        del os.environ[name]
+    os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+    os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes a server fixture."""
+    for item in items:
+        if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly which servers were missing, and what that cost."""
+    missed: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if MISSING in reason:
+            why = reason.partition(MISSING)[2]
+            missed[why] = missed.get(why, 0) + 1
+    if missed:
+        terminalreporter.section("SERVERS MISSING: this run proves less than it should", red=True, bold=True)
+        for why, tests in sorted(missed.items()):
+            terminalreporter.line(f"{why} ({tests} tests skipped)", red=True)
+
+
+def running(server: S3Server) -> Iterator[S3Endpoint]:
+    """A server for the session; one that is not installed skips loudly, or fails where GENRO_REQUIRE_SERVERS is set."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(server)
+        except ServerMissing as missing:
+            if os.environ.get("GENRO_REQUIRE_SERVERS"):
+                raise
+            pytest.skip(f"{MISSING}{missing}")
+        yield server.s3
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[S3Endpoint]:
+    """SeaweedFS, the first choice: signatures, atomic conditions, versions. One per test process."""
+    yield from running(SeaweedFS())
+
+
+@pytest.fixture(scope="session")
+def ministack() -> Iterator[S3Endpoint]:
+    """MiniStack, the second opinion: AWS listing order, sub-second times, no authentication."""
+    yield from running(MiniStack())
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Endpoint]:
+    """Moto: versions and tags, no signatures; never for throughput."""
+    yield from running(Moto())
+
+
+@pytest.fixture(scope="session")
+def rclone_s3() -> Iterator[S3Endpoint]:
+    """rclone `serve s3`, a weak S3: no conditional writes, no versions."""
+    yield from running(RcloneS3())
+
+
+@pytest.fixture
+def s3_proxy() -> Iterator[Callable[[S3Endpoint], FaultProxy]]:
+    """A function that puts a new FaultProxy before a server; reach it with `server.through(proxy.endpoint)`."""
+    with ExitStack() as stack:
+        yield lambda server: stack.enter_context(FaultProxy(server.endpoint))
+
+
+@pytest.fixture(scope="session")
+def soak() -> Callable[[int], int]:
+    """The count of a soak test, scaled by GENRO_SOAK (0.02 unless set) and never below 1."""
+    scale = float(os.environ.get("GENRO_SOAK", "0.02"))
+    return lambda count: max(1, round(count * scale))

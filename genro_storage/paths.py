@@ -150,6 +150,20 @@ def is_below(path: str, ancestor: str) -> bool:
     return not ancestor or path == ancestor or path.startswith(ancestor + "/")
 
 
+_ENCODINGS = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz", "br": "application/x-brotli"}
+_UNKNOWN_TYPE = "application/octet-stream"
+
+
+def content_type(path: str) -> str:
+    """The media type that a name stands for, case-blind; a compressed file is what it is: ``a.csv.gz`` is gzip."""
+    import mimetypes  # reads the system's tables: only when a type is asked for
+
+    guessed, encoding = mimetypes.guess_type("file:///" + basename(path).lower())
+    if encoding:
+        return _ENCODINGS.get(encoding, _UNKNOWN_TYPE)
+    return guessed or _UNKNOWN_TYPE
+
+
 # Patterns: `*`, `?`, `[…]`, `[!…]` stay inside a segment, `**` spans any number of segments, none included.
 
 _MAGIC = re.compile(r"[*?[]")

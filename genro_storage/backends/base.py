@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from msgspec import Struct
 
+from .. import config
 from ..exceptions import (
     StorageConflictError,
     StorageCorruptedError,
@@ -44,13 +45,35 @@ ABILITIES = frozenset(
 class Size(int):
     """Bytes; a configuration may also say ``"8MiB"``."""
 
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        return cls(config.parse_size(value))
+
 
 class Duration(float):
     """Seconds; a configuration may also say ``"5m"``."""
 
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        return cls(config.parse_duration(value))
+
+
+class Octal(int):
+    """Permission bits; a configuration says ``"0640"`` or ``0o640``."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        return cls(config.parse_octal(value))
+
 
 class Secret(str):
     """Text that is never shown."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        if not isinstance(value, str):
+            raise ValueError(f"expected text, got {type(value).__name__}")
+        return cls(value)
 
 
 class Options(Struct, frozen=True, kw_only=True):

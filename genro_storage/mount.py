@@ -67,7 +67,7 @@ class Mount:
         self.level = Level.readonly if backend.features.readonly else level
         self.retry = retry
         self.rules = paths.Rules(allow_backslash, backend.features.surrogates)
-        self._secrets = tuple(secret for secret in secrets if secret)
+        self.secrets = tuple(secret for secret in secrets if secret)
 
     def __repr__(self) -> str:
         return f"Mount({self.name!r}, {type(self.backend).__name__}, {self.level.name})"
@@ -381,7 +381,7 @@ class Mount:
         return failure
 
     def _redacted(self, text: str) -> str:
-        for secret in self._secrets:
+        for secret in self.secrets:
             text = text.replace(secret, "***")
         return text
 

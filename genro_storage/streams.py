@@ -1,0 +1,236 @@
+"""The files a user holds: real `io` objects over the port's readers, writers and editors."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .backends.base import BackendEditor, BackendReader, BackendWriter
+from .types import Stat
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+READ_AHEAD = 1 << 20
+WRITE_BUFFER = 1 << 17
+
+OpenRange = Callable[[int, int | None, str | None], BackendReader]
+"""(start, end, if_match) → a reader of that range of the file."""
+
+
+class RawReader(io.RawIOBase):
+    """A seekable reader: one stream while read in order, ranges of growing size after a seek, always the same object."""
+
+    def __init__(self, open_range: OpenRange) -> None:
+        self._open_range = open_range
+        self._reader: BackendReader | None = open_range(0, None, None)
+        self.stat: Stat = self._reader.stat
+        self._position = 0
+        self._at = 0
+        self._until: int | None = None
+        self._window = READ_AHEAD
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self.stat.size is not None
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._next(len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def _next(self, size: int) -> bytes:
+        if self._reader is None or self._at != self._position:
+            self._window = READ_AHEAD
+            self._reopen(size)
+        assert self._reader is not None
+        data = self._reader.read(size)
+        if not data and self._until is not None and self._position == self._until:
+            self._window *= 2
+            self._reopen(size)
+            data = self._reader.read(size)
+        self._at = self._position + len(data)
+        return data
+
+    def _reopen(self, size: int) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
+        self._until = self._position + max(size, self._window)
+        if self.stat.size is not None and self._until >= self.stat.size:
+            self._until = None
+        self._reader = self._open_range(self._position, self._until, self.stat.etag)
+        self._at = self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            if self.stat.size is None:
+                raise io.UnsupportedOperation("the size of this file is not known")
+            offset += self.stat.size
+        elif whence == io.SEEK_CUR:
+            offset += self._position
+        if offset < 0:
+            raise ValueError(f"negative seek position {offset}")
+        self._position = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed and self._reader is not None:
+            self._reader.close()
+        super().close()
+
+
+class RawWriter(io.RawIOBase):
+    """Feeds a backend writer; closing commits, unless a write failed or it was discarded."""
+
+    def __init__(self, writer: BackendWriter) -> None:
+        self._writer = writer
+        self._position = 0
+        self._broken = False
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: ReadableBuffer) -> int:
+        length = memoryview(data).nbytes
+        if self._broken:  # discarded: what the buffers above still flush is meant to vanish
+            return length
+        try:
+            self._writer.write(memoryview(data).cast("B"))
+        except BaseException:
+            self.discard()
+            raise
+        self._position += length
+        return length
+
+    def discard(self) -> None:
+        self._broken = True
+        self._writer.discard()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        super().close()
+        if not self._broken:
+            try:
+                self._writer.commit()
+            finally:
+                self.discard()
+
+    def __del__(self) -> None:
+        # The wrappers above warn; here only nothing may be committed by the garbage collector.
+        if not self.closed:
+            self.discard()
+
+
+class BinaryWriter(io.BufferedWriter):
+    """A file opened for writing: `close()` commits, leaving `with` by an exception or `discard()` gives up."""
+
+    def __init__(self, writer: BackendWriter, name: str) -> None:
+        self._name = name
+        super().__init__(RawWriter(writer), WRITE_BUFFER)
+
+    def discard(self) -> None:
+        """Gives up what was written; the old bytes stay."""
+        if not self.closed:
+            _raw(self).discard()
+            super().close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.discard()
+        self.close()
+
+    def __del__(self) -> None:
+        _drop(self, self._name)
+
+
+class TextWriter(io.TextIOWrapper):
+    """A text file opened for writing; commits and gives up as `BinaryWriter`."""
+
+    def __init__(self, writer: BinaryWriter, encoding: str, errors: str, newline: str | None) -> None:
+        self._binary = writer
+        super().__init__(writer, encoding=encoding, errors=errors, newline=newline)
+
+    def discard(self) -> None:
+        """Gives up what was written; the old bytes stay."""
+        if not self.closed:
+            _raw(self._binary).discard()
+            super().close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.discard()
+        self.close()
+
+    def __del__(self) -> None:
+        _drop(self, self._binary._name)
+
+
+def _raw(writer: io.BufferedWriter) -> RawWriter:
+    raw: Any = writer.raw
+    return raw  # type: ignore[no-any-return]
+
+
+def _drop(file: BinaryWriter | TextWriter, name: str) -> None:
+    if not file.closed:
+        file.discard()
+        warnings.warn(f"'{name}' was dropped unclosed: nothing was written", ResourceWarning, stacklevel=2)
+
+
+class RawEditor(io.RawIOBase):
+    """A file changed in place."""
+
+    def __init__(self, editor: BackendEditor, *, reads: bool) -> None:
+        self._editor = editor
+        self._reads = reads
+
+    def readable(self) -> bool:
+        return self._reads
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        return self._editor.readinto(memoryview(buffer).cast("B"))
+
+    def write(self, data: ReadableBuffer) -> int:
+        return self._editor.write(memoryview(data).cast("B"))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._editor.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._editor.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._editor.truncate(self._editor.tell() if size is None else size)
+
+    def flush(self) -> None:
+        if not self.closed:
+            self._editor.flush()
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._editor.close()

@@ -1,0 +1,348 @@
+"""The mount table: checked entries become mounts; a new immutable table replaces the old one whole."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from . import paths
+from .backends import ALIASES, backend_class
+from .backends.base import Context, Duration, Options, Secret, StorageBackend
+from .config import Config
+from .exceptions import StorageConfigError, StorageError
+from .mount import Level, Mount
+from .retry import RetryPolicy
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_RELATIVE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}:(?!//)")
+_COMMON = ("name", "type", "protocol", "permissions", "retries", "retry_max_delay", "allow_backslash")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One mount as configured: what was given (interpolated), and what the common keys mean."""
+
+    name: str
+    type: str
+    given: Mapping[str, Any]
+    directory: str
+    level: Level
+    retry: RetryPolicy
+    allow_backslash: bool
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The keys of the type alone."""
+        return {key: value for key, value in self.given.items() if key not in _COMMON}
+
+    @property
+    def parent(self) -> str | None:
+        """The mount that a relative one stands on."""
+        return str(self.given["path"]).partition(":")[0] if self.type == "relative" else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Names → mounts, in configuration order."""
+
+    entries: Mapping[str, Entry] = field(default_factory=lambda: MappingProxyType({}))
+    mounts: Mapping[str, Mount] = field(default_factory=lambda: MappingProxyType({}))
+
+    def with_entries(self, new: Mapping[str, Entry], builder: Builder) -> Table:
+        """A table that also has `new`, same names replaced; mounts whose entry and parents stay are kept as they are."""
+        return builder.build({**self.entries, **new}, self)
+
+    def without(self, name: str, builder: Builder) -> Table:
+        """A table that lacks one mount; `StorageConfigError` naming those that stand on it."""
+        needed = [entry.name for entry in self.entries.values() if entry.parent == name]
+        if needed:
+            raise StorageConfigError(f"mount '{name}' is needed by {', '.join(needed)}; delete those first")
+        return builder.build({key: entry for key, entry in self.entries.items() if key != name}, self)
+
+
+def entries_of(config: Config) -> dict[str, Entry]:
+    """The checked entries of one source; a duplicate name is a `StorageConfigError`."""
+    found: dict[str, Entry] = {}
+    for given in config.mounts:
+        entry = _entry(given, config.directory)
+        if entry.name in found:
+            raise StorageConfigError(f"mount '{entry.name}' is configured twice in one source")
+        found[entry.name] = entry
+    return found
+
+
+def _entry(given: Mapping[str, Any], directory: str) -> Entry:
+    name = given.get("name")
+    if name is None:
+        raise StorageConfigError(f"missing required field: 'name' in {_shown(given)}")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        reason = "letters, digits, '_', '.' and '-', beginning with a letter or '_', 64 at most"
+        raise StorageConfigError(f"mount {name!r}: not a mount name; it has {reason}")
+    with _naming(name):
+        return Entry(
+            name=name,
+            type=_type(given),
+            given=MappingProxyType(dict(given)),
+            directory=directory,
+            level=_level(given.get("permissions", "delete")),
+            retry=_retry(given),
+            allow_backslash=_common(given, "allow_backslash", bool, False),
+        )
+
+
+def _shown(given: Mapping[str, Any]) -> str:
+    return "the entry with the keys " + (", ".join(sorted(map(str, given))) or "(none)")
+
+
+class _naming:  # noqa: N801 - reads as a phrase: with _naming(mount)
+    """Puts the mount's name before the message of any error of ours."""
+
+    def __init__(self, mount: str) -> None:
+        self.mount = mount
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if isinstance(error, StorageError) and error.mount is None:
+            error.mount = self.mount
+            error.message = f"mount '{self.mount}': {error.message}"
+            error.args = (error.message,)
+
+
+def _type(given: Mapping[str, Any]) -> str:
+    kind, alias = given.get("type"), given.get("protocol")
+    if kind is not None and alias is not None and ALIASES.get(kind, kind) != ALIASES.get(alias, alias):
+        raise StorageConfigError(f"'type' says {kind!r} and 'protocol' says {alias!r}; give one of them")
+    kind = alias if kind is None else kind
+    path = given.get("path")
+    if kind is None:
+        if isinstance(path, str) and _RELATIVE.match(path):
+            return "relative"
+        raise StorageConfigError("missing required field: 'protocol' or 'type'")
+    if not isinstance(kind, str):
+        raise StorageConfigError(f"'type' is text, not {type(kind).__name__}")
+    if kind == "relative" and not (isinstance(path, str) and _RELATIVE.match(path)):
+        raise StorageConfigError("a relative mount needs a 'path' of the form 'parent:sub'")
+    return ALIASES.get(kind, kind)
+
+
+def _level(given: object) -> Level:
+    if isinstance(given, str) and given in Level.__members__:
+        return Level[given]
+    raise StorageConfigError(f"Invalid permissions {given!r}; known: {', '.join(Level.__members__)}")
+
+
+def _retry(given: Mapping[str, Any]) -> RetryPolicy:
+    retries = _common(given, "retries", int, 3)
+    if retries < 0:
+        raise StorageConfigError(f"'retries' is 0 or more, not {retries}")
+    return RetryPolicy(retries, _common(given, "retry_max_delay", Duration, 30.0))
+
+
+def _common(given: Mapping[str, Any], key: str, kind: Any, default: Any) -> Any:
+    return convert({key: given.get(key, default)}, dict[str, kind])[key]
+
+
+def convert(keys: Mapping[str, Any], kind: Any) -> Any:
+    """`keys` as an options class; text from the environment is coerced; a wrong type is a `StorageConfigError`."""
+    try:
+        return msgspec.convert(dict(keys), kind, strict=False, dec_hook=_parsed)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$.")
+        if where:
+            raise StorageConfigError(f"key '{where.rstrip('`')}': {text}") from None
+        raise StorageConfigError(text) from None
+
+
+def _parsed(kind: Any, value: object) -> object:
+    if hasattr(kind, "parse"):
+        return kind.parse(value)
+    if isinstance(kind, type) and isinstance(value, kind):
+        return value
+    raise NotImplementedError
+
+
+class Builder:
+    """Turns entries into mounts for one manager."""
+
+    def __init__(self, manager: str, own_types: dict[str, Any]) -> None:
+        self._manager = manager
+        self._own_types = own_types
+
+    def build(self, entries: Mapping[str, Entry], old: Table) -> Table:
+        """All or nothing: any bad entry raises and what was opened on the way is closed."""
+        mounts: dict[str, Mount] = {}
+        fresh: list[Mount] = []
+        try:
+            for name in _parents_first(entries):
+                entry = entries[name]
+                kept = old.mounts.get(name) if old.entries.get(name) == entry else None
+                if kept and (entry.parent is None or mounts[entry.parent] is old.mounts.get(entry.parent)):
+                    mounts[name] = kept
+                    continue
+                with _naming(name):
+                    mounts[name] = self._relative(entry, mounts) if entry.parent else self.mount(entry)
+                fresh.append(mounts[name])
+        except BaseException:
+            for mount in fresh:
+                if mount.name not in old.mounts:
+                    mount.backend.close()
+            raise
+        ordered = {name: mounts[name] for name in entries}
+        return Table(MappingProxyType(dict(entries)), MappingProxyType(ordered))
+
+    def _relative(self, entry: Entry, mounts: Mapping[str, Mount]) -> Mount:
+        unknown = sorted(set(entry.keys) - {"path"})
+        if unknown:
+            raise StorageConfigError(f"unknown key '{unknown[0]}' for a relative mount; its keys are those of its parent")
+        above, path = paths.split(entry.given["path"])
+        if above not in mounts:
+            raise StorageConfigError(f"Parent mount '{above}' not found. Mounts: {', '.join(mounts) or 'none'}")
+        parent = mounts[above]
+        return Mount(
+            entry.name,
+            parent.backend.rooted(paths.normalise(path, parent.rules)),
+            level=min(entry.level, parent.level),
+            retry=entry.retry,
+            allow_backslash=entry.allow_backslash or parent.rules.backslash,
+            secrets=parent.secrets,
+        )
+
+    def mount(self, entry: Entry, *, name: str | None = None) -> Mount:
+        """The mount of an entry that stands on its own; `name` is what errors call it."""
+        cls = backend_class(entry.type, self._own_types)
+        context = Context(entry.name, self._manager, entry.directory)
+        backend = _backend(cls, entry, context)
+        if backend.features.readonly and entry.given.get("permissions", "readonly") != "readonly":
+            raise StorageConfigError(f"type '{entry.type}' is read-only; its 'permissions' can only be readonly")
+        if entry.allow_backslash and not backend.features.backslash:
+            raise StorageConfigError(f"'allow_backslash' is not possible here: type '{entry.type}' takes it as a separator")
+        return Mount(
+            name or entry.name,
+            backend,
+            level=entry.level,
+            retry=entry.retry,
+            allow_backslash=entry.allow_backslash,
+            secrets=[value for value in _fields(backend.options).values() if isinstance(value, Secret)],
+        )
+
+
+def _parents_first(entries: Mapping[str, Entry]) -> Iterator[str]:
+    done: set[str] = set()
+    for name in entries:
+        chain = [name]
+        while (above := entries[chain[-1]].parent) is not None and above not in done:
+            if above in chain:
+                raise StorageConfigError(f"mounts stand on each other in a circle: {' → '.join([*chain, above])}")
+            if above not in entries:
+                reason = f"Parent mount '{above}' not found. Mounts: {', '.join(sorted(entries))}"
+                raise StorageConfigError(f"mount '{chain[-1]}': {reason}")
+            chain.append(above)
+        for link in reversed(chain):
+            if link not in done:
+                done.add(link)
+                yield link
+
+
+def _backend(cls: Any, entry: Entry, context: Context) -> StorageBackend:
+    kind = cls.Options
+    keyword_only = kind is Options and cls.__init__ is not StorageBackend.__init__
+    known = _keywords(cls) if keyword_only else tuple(_annotations(kind))
+    keys = _canonical(entry, cls.aliases, known)
+    _require(keys, cls, kind, keyword_only)
+    if keyword_only:
+        backend: StorageBackend = cls(**keys)
+        backend.options = backend.options or keys
+    else:
+        options = convert(keys, kind)
+        takes_context = "context" in inspect.signature(cls.__init__).parameters
+        backend = cls(options, context) if takes_context else cls(options)
+    backend.context = context
+    return backend
+
+
+def _keywords(cls: Any) -> tuple[str, ...]:
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+
+
+def _annotations(kind: Any) -> Mapping[str, Any]:
+    return inspect.get_annotations(kind) if not hasattr(kind, "__mro__") else {
+        key: None for base in reversed(kind.__mro__) for key in inspect.get_annotations(base) if not key.startswith("_")
+    }
+
+
+def _canonical(entry: Entry, aliases: Mapping[str, str], known: tuple[str, ...]) -> dict[str, Any]:
+    keys: dict[str, Any] = {}
+    for key, value in entry.keys.items():
+        canonical = aliases.get(key, key)
+        if canonical not in known:
+            spellings = [*known, *(alias for alias, target in aliases.items() if target in known), *_COMMON]
+            near = difflib.get_close_matches(key, spellings, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(spellings))}"
+            raise StorageConfigError(f"unknown key '{key}' for type '{entry.type}'{hint}")
+        if canonical in keys and keys[canonical] != value:
+            raise StorageConfigError(f"'{key}' and '{canonical}' are the same key and were given different values")
+        keys[canonical] = value
+    return keys
+
+
+def _require(keys: Mapping[str, Any], cls: Any, kind: Any, keyword_only: bool) -> None:
+    if keyword_only:
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        needed = [p.name for p in parameters if p.name in _keywords(cls) and p.default is p.empty]
+    elif issubclass(kind, msgspec.Struct):
+        needed = [f.name for f in msgspec.structs.fields(kind) if f.required]
+    else:
+        needed = []  # a dataclass: `convert` names what is missing
+    for key in needed:
+        if key not in keys:
+            spellings = [alias for alias, target in cls.aliases.items() if target == key] + [key]
+            raise StorageConfigError("missing required field: " + " or ".join(f"'{one}'" for one in spellings))
+
+
+def _fields(options: Any) -> dict[str, Any]:
+    if isinstance(options, msgspec.Struct):
+        return msgspec.structs.asdict(options)
+    return dict(options) if isinstance(options, Mapping) else {}
+
+
+def redacted(mount: Mount) -> dict[str, Any]:
+    """The options of a mount with every secret shown as ``***``."""
+    return {
+        key: "***" if isinstance(value, Secret) else value
+        for key, value in _fields(mount.backend.options).items()
+        if value not in (None, "")
+    }
+
+
+# URLs: an unnamed mount for each scheme and authority
+
+_LOCAL_SCHEMES = ("file", "local")
+
+
+def url_entry(url: str) -> tuple[str, Entry, str]:
+    """(key in the table, entry, path) for a URL; credentials come from the driver's own chain."""
+    parts = urlsplit(url)
+    scheme, authority = parts.scheme.lower(), parts.netloc
+    path = url.split("://", 1)[1].removeprefix(authority)
+    if scheme in _LOCAL_SCHEMES:
+        given = {"type": "local", "path": "/"}
+    elif scheme in ("s3", "s3a"):
+        given = {"type": "s3", "bucket": authority}
+    else:
+        given = {"type": "fsspec", "url": f"{scheme}://{authority}/"}
+    if scheme not in _LOCAL_SCHEMES and not authority:
+        raise StorageConfigError(f"the URL {url!r} names no host or bucket")
+    name = f"{scheme}://{authority}"
+    entry = Entry(name, given["type"], given, "", Level.delete, RetryPolicy(), False)
+    return name, entry, path

@@ -252,7 +252,7 @@ def test_stop_leaves_nothing(seaweedfs: S3Endpoint) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_a_server_does_not_outlive_a_killed_test_process() -> None:
+def test_a_server_does_not_outlive_a_killed_test_process(tmp_path: Path) -> None:
     script = """if True:
         import os, signal
         from tests.servers.rclone import RcloneS3
@@ -262,7 +262,9 @@ def test_a_server_does_not_outlive_a_killed_test_process() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     """
     root = Path(__file__).parents[2]
-    run = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     port = int(run.stdout)
     deadline = time.monotonic() + 5
     while not is_free(port):

@@ -1,0 +1,209 @@
+"""The owner directory: made under a shared turn, held by flock for as long as its process, or a fork of it, lives."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ..exceptions import (
+    StorageError,
+    StorageExistsError,
+    StorageNotADirectoryError,
+    StorageNotFoundError,
+    StoragePathError,
+    StoragePermissionError,
+    StorageQuotaError,
+    StorageUnavailableError,
+    UnsupportedOperation,
+)
+
+PREFIX = "o-"
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+PATIENCE = 1.0
+"""Seconds to wait for the turn."""
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+_CLASSES: dict[int | None, type[StorageError]] = {
+    errno.ENOENT: StorageNotFoundError,
+    errno.EEXIST: StorageExistsError,
+    errno.ENOTDIR: StorageNotADirectoryError,
+    errno.ENAMETOOLONG: StoragePathError,
+    errno.EINVAL: StoragePathError,
+    errno.EILSEQ: StoragePathError,
+    errno.EACCES: StoragePermissionError,
+    errno.EPERM: StoragePermissionError,
+    errno.ELOOP: StoragePermissionError,
+    errno.EROFS: StoragePermissionError,
+    errno.ENOSPC: StorageQuotaError,
+    errno.EDQUOT: StorageQuotaError,
+}
+
+
+@contextmanager
+def translating(operation: str, path: str) -> Iterator[None]:
+    """Turns the operating system's errors into those of our tree."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        kind = _CLASSES.get(error.errno, StorageUnavailableError)
+        message = f"cannot {operation} '{path}': {error.strerror or error}"
+        raise kind(message, operation=operation, path=path) from error
+
+
+def token() -> str:
+    """16 hexadecimal digits that nobody guesses or repeats."""
+    return os.urandom(8).hex()
+
+
+class Owner:
+    """The directory `path` of one process, held: `fd` is the lease, a directory descriptor under a shared flock.
+
+    The kernel drops the lock when the last descriptor of it is closed, whatever the death; forks count, exec'd
+    programs only if `fd` was passed to them.
+    """
+
+    __slots__ = ("_made", "base_fd", "fd", "name", "path", "pid")
+
+    def __init__(self, base: str, base_fd: int, name: str, fd: int) -> None:
+        self.path = f"{base}/{name}"
+        self.base_fd = base_fd
+        self.name = name
+        self.fd = fd
+        self.pid = os.getpid()
+        self._made: set[str] = set()
+
+    def folder(self, name: str) -> str:
+        """The path of a private directory inside this one, made on first use."""
+        path = f"{self.path}/{name}"
+        if name not in self._made:
+            with translating("make temporary directory", path), suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+            self._made.add(name)
+        return path
+
+
+def take(base: str, owner_check: bool) -> Owner:
+    """A new owner directory inside `base`; raises what `open_base` raises, `UnsupportedOperation` without flock."""
+    base_fd = open_base(base, owner_check)
+    try:
+        with translating("make temporary directory in", base), turn(base_fd, fcntl.LOCK_SH):
+            while (born := _bear(base_fd)) is None:
+                pass
+    except BaseException:
+        os.close(base_fd)
+        raise
+    return Owner(base, base_fd, *born)
+
+
+def _bear(base_fd: int) -> tuple[str, int] | None:
+    """Makes and locks a directory; None if a sweeper who did not get its turn took it for a dead one."""
+    name = PREFIX + token()
+    os.mkdir(name, 0o700, dir_fd=base_fd)
+    try:
+        fd = os.open(name, DIRECTORY, dir_fd=base_fd)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        # Locked and still there under its name: from here on no sweeper can remove it.
+        if os.path.samestat(os.stat(name, dir_fd=base_fd, follow_symlinks=False), os.fstat(fd)):
+            return name, fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError as error:
+        os.close(fd)
+        os.rmdir(name, dir_fd=base_fd)
+        if error.errno in _NO_LOCKS:
+            raise UnsupportedOperation("the file system has no flock; choose another base_dir") from error
+        raise
+    os.close(fd)
+    return None
+
+
+def open_base(path: str, owner_check: bool) -> int:
+    """A descriptor of the base directory, made 0700 if absent; never through a link.
+
+    Raises `StoragePermissionError` if it is no real directory, or not the user's own and safe from others
+    (`owner_check=False`: a directory shared by a sticky bit will do).
+    """
+    with translating("use base_dir", path):
+        _make(path)
+        found = os.lstat(path)
+        _judge(path, found, owner_check)
+        fd = os.open(path, DIRECTORY)
+    if not os.path.samestat(found, os.fstat(fd)):
+        os.close(fd)
+        raise StoragePermissionError(f"base_dir '{path}' was replaced while it was being opened", path=path)
+    return fd
+
+
+def _make(path: str) -> None:
+    with suppress(FileExistsError):
+        try:
+            os.mkdir(path, 0o700)
+        except FileNotFoundError:
+            os.makedirs(path, 0o700)
+
+
+def _judge(path: str, found: os.stat_result, owner_check: bool) -> None:
+    mode = stat.S_IMODE(found.st_mode)
+    if stat.S_ISLNK(found.st_mode):
+        problem = "is a symbolic link; name the directory itself"
+    elif not stat.S_ISDIR(found.st_mode):
+        problem = "is not a directory; choose another"
+    elif owner_check and found.st_uid != os.geteuid():
+        problem = f"belongs to user {found.st_uid}; choose a directory of your own, or pass owner_check=False"
+    elif mode & 0o022 and owner_check:
+        problem = f"is writable by others (mode {mode:o}); chmod go-w it, or choose another"
+    elif mode & 0o022 and not mode & stat.S_ISVTX:
+        problem = f"is writable by others and not sticky (mode {mode:o}); chmod +t it, or choose another"
+    else:
+        return
+    raise StoragePermissionError(f"base_dir '{path}' {problem}", path=path)
+
+
+@contextmanager
+def turn(base_fd: int, how: int) -> Iterator[None]:
+    """Holds the lock file of a base directory: shared to make an owner directory, exclusive to list them.
+
+    It spares the makers and sweepers of a base each other's way and is not what keeps them safe (see `_bear`);
+    so whoever waited `PATIENCE` seconds, for a stopped process say, goes on without it.
+    """
+    fd = _open_turn(base_fd)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not try_lock(fd, how) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        yield
+    finally:
+        # Not by closing alone: a child forked by another thread meanwhile would keep the lock with its copy.
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
+def try_lock(fd: int, how: int) -> bool:
+    """Whether the lock was free, and is held now."""
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _open_turn(base_fd: int) -> int:
+    # Users who share a base directory sweep their own only: each has a lock file that the others cannot hold.
+    uid = os.geteuid()
+    name = ".sweep" if os.fstat(base_fd).st_uid == uid else f".sweep-{uid}"
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=base_fd)
+    found = os.fstat(fd)
+    if found.st_uid != uid or not stat.S_ISREG(found.st_mode):
+        os.close(fd)
+        raise StoragePermissionError(f"'{name}' in base_dir is not a file of user {uid}; remove it")
+    return fd

@@ -1,0 +1,285 @@
+"""TempFileManager: files, directories and scratch space of this process, gone with it."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from ..exceptions import StorageError, StoragePathError, StorageQuotaError
+from .lease import Owner, open_base, take, token, translating
+from .sweep import SweepReport, discard, release, sweep
+
+MIN_FREE_BYTES = 64 * 1024 * 1024
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class TempFileManager:
+    """Temporary files inside a directory that this process holds locked; what a dead process left, the next one sweeps.
+
+    `base_dir`: an absolute or relative directory, made 0700 at once if absent; default `$TEMP_FILE_BASE_DIR`, else
+    ``<system temp>/genro-storage-<uid>``. `owner_check=False` allows a base shared with other users by a sticky bit.
+    `min_free_bytes`: nothing is created that would leave less free on the file system of `base_dir`.
+
+    Thread-safe. Everything is removed by `close()`, at exit, and when the manager is forgotten: keep it as long as
+    its files. A fork has a directory of its own and never removes its parent's.
+
+    Raises `TypeError` for a base_dir that is no path; `StoragePathError` (a ValueError) for one that is empty, has
+    a NUL or is the root of the file system; `StoragePermissionError` (an OSError) for a link, a directory of another
+    user or one that others may write; other `StorageError`s that are `OSError`s if it cannot be created.
+    """
+
+    base_dir: str
+    min_free_bytes: int
+
+    def __init__(
+        self,
+        base_dir: str | os.PathLike[str] | None = None,
+        *,
+        owner_check: bool = True,
+        min_free_bytes: int = MIN_FREE_BYTES,
+    ) -> None:
+        if min_free_bytes < 0:
+            raise ValueError(f"min_free_bytes is a number of bytes, 0 or more, not {min_free_bytes}")
+        self.base_dir = default_base_dir() if base_dir is None else _checked_base(base_dir)
+        self.min_free_bytes = min_free_bytes
+        self._owner_check = owner_check
+        self._closed = False
+        os.close(open_base(self.base_dir, owner_check))
+        self._start()
+        _managers.add(self)
+
+    def _start(self) -> None:
+        """The state that belongs to one process; called again in a fork, where another thread may hold the old lock."""
+        self._lock = threading.Lock()
+        self._owner: Owner | None = None
+        self._release: Callable[[], object] | None = None
+
+    # --- files and directories
+
+    def create_file(
+        self,
+        suffix: str = "",
+        prefix: str = "",
+        *,
+        name: str | None = None,
+        data: bytes | bytearray | memoryview | None = None,
+    ) -> str:
+        """The absolute path of a new file, 0600, empty or holding `data`.
+
+        `name` is its whole name instead of a random one; if that exists already: `StorageExistsError`. Raises
+        `StoragePathError` for what is no file name, `StorageQuotaError` when space is short (nothing stays).
+        """
+        content = None if data is None else memoryview(data).cast("B")
+        path = self._new_path(suffix, prefix, name, 0 if content is None else len(content))
+        with translating("create", path):
+            fd = os.open(path, _CREATE, 0o600)
+            try:
+                while content:
+                    content = content[os.write(fd, content) :]
+            except BaseException:
+                os.unlink(path)
+                raise
+            finally:
+                os.close(fd)
+        return path
+
+    def create_dir(self, suffix: str = "", prefix: str = "", *, name: str | None = None) -> str:
+        """The absolute path of a new directory, 0700; parameters and errors as of `create_file`."""
+        path = self._new_path(suffix, prefix, name)
+        with translating("create", path):
+            os.mkdir(path, 0o700)
+        return path
+
+    def open(
+        self,
+        mode: str = "w+b",
+        suffix: str = "",
+        prefix: str = "",
+        *,
+        name: str | None = None,
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]:
+        """A new file, 0600, opened as by `open`; its path is `.name`, and closing it keeps it.
+
+        Other parameters and errors as of `create_file`; a mode that only reads is a `ValueError`.
+        """
+        if not set(mode) & set("wxa+"):
+            raise ValueError(f"a new file is opened for writing, not with mode {mode!r}")
+        path = self._new_path(suffix, prefix, name)
+        born = False
+
+        def opener(path: str, _flags: int) -> int:
+            nonlocal born
+            fd = os.open(path, _CREATE, 0o600)
+            born = True
+            return fd
+
+        with translating("create", path):
+            try:
+                return builtins.open(path, mode, buffering, encoding, errors, newline, opener=opener)
+            except BaseException:
+                if born:
+                    os.unlink(path)
+                raise
+
+    def _new_path(self, suffix: str, prefix: str, name: str | None, size: int = 0) -> str:
+        if name is None:
+            name = f"{prefix}{token()}{suffix}"
+        elif suffix or prefix:
+            raise StoragePathError(f"name {name!r} is the whole name: give no suffix or prefix with it", path=name)
+        _check_name(name)
+        owner = self._own()
+        self._check_room(size)
+        return f"{owner.folder('f')}/{name}"
+
+    @contextmanager
+    def scratch(self, name: str, *, size: int | None = None) -> Iterator[str]:
+        """The absolute path of a file named exactly `name`, alone in a new directory, to be made by the caller.
+
+        At the end, also by an exception, the directory goes with all that was put into it. `size`: the bytes to come,
+        if known; `StorageQuotaError` before anything is made if they do not fit. `StoragePathError`: not a file name.
+        """
+        _check_name(name)
+        owner = self._own()
+        self._check_room(size or 0)
+        folder = f"{owner.path}/s-{token()}"
+        with translating("make scratch directory", folder):
+            os.mkdir(folder, 0o700)
+        try:
+            yield f"{folder}/{name}"
+        finally:
+            if owner.pid == os.getpid():
+                discard(folder)
+
+    @property
+    def nodes_dir(self) -> str:
+        """The absolute path of the directory for a mount's nodes, private to this process: a fork gets another."""
+        return self._own().folder("n")
+
+    def _check_room(self, size: int) -> None:
+        with translating("look for space in", self.base_dir):
+            found = os.statvfs(self.base_dir)
+        free = found.f_bavail * found.f_frsize
+        # Some virtual file systems count nothing at all: then there is nothing to judge.
+        if found.f_blocks and free < size + self.min_free_bytes:
+            raise StorageQuotaError(
+                f"{size} bytes do not fit in '{self.base_dir}': {free} are free, min_free_bytes keeps "
+                f"{self.min_free_bytes}; free some, or set base_dir or TEMP_FILE_BASE_DIR to another disk",
+                path=self.base_dir,
+            )
+
+    # --- life
+
+    @property
+    def lease_fd(self) -> int:
+        """The descriptor that keeps this process's files alive; a program given it (`pass_fds`) keeps them too."""
+        return self._own().fd
+
+    def sweep(self) -> SweepReport:
+        """Removes what dead processes left in `base_dir`; safe at any time, in any number of processes and threads."""
+        self._check_open()
+        base_fd = open_base(self.base_dir, self._owner_check)
+        try:
+            return sweep(self.base_dir, base_fd)
+        finally:
+            os.close(base_fd)
+
+    def close(self) -> None:
+        """Removes all that this process made here and releases the lease; later calls raise `StorageError`."""
+        with self._lock:
+            self._closed = True
+            self._owner = None
+            release_owner, self._release = self._release, None
+        if release_owner is not None:
+            release_owner()
+
+    def __enter__(self) -> TempFileManager:
+        self._check_open()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"TempFileManager({self.base_dir!r})"
+
+    def _own(self) -> Owner:
+        owner = self._owner
+        if owner is not None:
+            return owner
+        with self._lock:
+            self._check_open()
+            if self._owner is not None:
+                return self._owner
+            owner = take(self.base_dir, self._owner_check)
+            self._release = weakref.finalize(self, release, owner)
+            _release_at_worker_exit(self._release)
+            self._owner = owner
+        self.sweep()
+        return owner
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageError(f"the temporary files of '{self.base_dir}' are closed; make a new TempFileManager")
+
+
+def default_base_dir() -> str:
+    """`$TEMP_FILE_BASE_DIR`, else ``<system temp>/genro-storage-<uid>``."""
+    chosen = os.environ.get("TEMP_FILE_BASE_DIR")
+    if chosen:
+        return _checked_base(chosen)
+    import tempfile  # costs as much as all the rest
+
+    return f"{tempfile.gettempdir()}/genro-storage-{os.geteuid()}"
+
+
+def _checked_base(base_dir: str | os.PathLike[str]) -> str:
+    path = os.fspath(base_dir)
+    if not isinstance(path, str):
+        raise TypeError(f"base_dir is a str, not {type(path).__name__}")
+    if not path or "\0" in path:
+        raise StoragePathError(f"base_dir {path!r} is not a directory's path", path=path)
+    path = os.path.abspath(path)
+    if os.path.dirname(path) == path:
+        raise StoragePathError("base_dir is the root of the file system; choose a directory below it", path=path)
+    return path
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"a file name is a str, not {type(name).__name__}")
+    if name in {"", ".", ".."} or "/" in name or "\0" in name:
+        raise StoragePathError(f"{name!r} is not a file name", path=name)
+    try:
+        length = len(os.fsencode(name))
+    except UnicodeEncodeError as error:
+        raise StoragePathError(f"{name!r} has no form as a file name here", path=name) from error
+    if length > 255:
+        raise StoragePathError(f"a file name has at most 255 bytes, {name!r} has {length}", path=name)
+
+
+def _release_at_worker_exit(finalizer: Callable[[], object]) -> None:
+    # A worker that multiprocessing forked leaves by os._exit: atexit's hooks do not run there, its own do.
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, finalizer, exitpriority=-100)
+
+
+_managers: weakref.WeakSet[TempFileManager] = weakref.WeakSet()
+
+
+def _restart_in_fork() -> None:
+    for manager in list(_managers):
+        manager._start()
+
+
+os.register_at_fork(after_in_child=_restart_in_fork)

@@ -1,0 +1,1 @@
+"""Tests of the temporary files, most of them with real processes."""

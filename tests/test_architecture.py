@@ -30,12 +30,13 @@ LAYERS = [
 RANKS = {name: (line, place) for line, names in enumerate(LAYERS) for place, name in enumerate(names.split())}
 
 # Who may import which third-party library; one that is not here may not be imported at all.
+S3 = "backends.s3 backends._s3_client"
 DOORS = {
     "msgspec": "*",
-    "fsspec": "backends.fsspec backends.s3 backends.gcs backends.azure fs",
-    "s3fs": "backends.s3",
-    "aiobotocore": "backends.s3",
-    "botocore": "backends.s3",
+    "fsspec": f"backends.fsspec {S3} backends.gcs backends.azure fs",
+    "s3fs": S3,
+    "aiobotocore": S3,
+    "botocore": S3,
     "obstore": "backends._obstore",
     "google_crc32c": "hashing",
     "yaml": "config",

@@ -91,12 +91,14 @@ def test_a_base_replaced_between_check_and_use_is_refused(base: Path, monkeypatc
 
     def swapping(path: str) -> os.stat_result:
         found = real(path)
-        os.rename(path, f"{path}-before")
-        os.mkdir(path, 0o777)
+        if path == str(base):
+            patch.undo()
+            base.rename(base.with_name("before"))
+            base.mkdir(0o777)
         return found
 
-    monkeypatch.setattr(os, "lstat", swapping)
-    with pytest.raises(StoragePermissionError, match="replaced"):
+    with monkeypatch.context() as patch, pytest.raises(StoragePermissionError, match="replaced"):
+        patch.setattr(os, "lstat", swapping)
         TempFileManager(base)
 
 

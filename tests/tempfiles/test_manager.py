@@ -153,12 +153,16 @@ def test_a_file_system_that_counts_nothing_is_not_judged(
 
 def test_close_removes_all_and_later_calls_say_closed(base: Path, owners: Callable[[], set[str]]) -> None:
     manager = TempFileManager(base)
-    os.symlink("/", manager.create_dir() + "/link")
+    outside = base.with_name("outside")
+    outside.mkdir()
+    (outside / "kept").write_bytes(b"kept")
+    os.symlink(outside, manager.create_dir() + "/link")
     Path(manager.nodes_dir, "a").write_bytes(b"")
     assert len(owners()) == 1
     manager.close()
     manager.close()
     assert owners() == set()
+    assert (outside / "kept").exists()
     for call in (manager.create_file, manager.create_dir, manager.open, manager.sweep, manager.__enter__):
         with pytest.raises(StorageError, match="closed"):
             call()

@@ -102,20 +102,32 @@ def delete_many(backend: StorageBackend, paths: Sequence[str]) -> Iterator[tuple
 
 
 def delete_tree(backend: StorageBackend, path: str) -> None:
-    """Removes everything below, reserved and unaddressable names too, deepest first; then `path` unless it is the root."""
-    directories = [path] if path else []
+    """Removes everything below, reserved and unaddressable names too; then `path` unless it is the root."""
+    empty(backend, path)
+    if path and "rmdir" in backend.abilities:
+        _remove_directory(backend, path)
+
+
+def empty(backend: StorageBackend, path: str) -> None:
+    """Removes everything below, deepest first, and keeps `path`, by a marker where directories are implied."""
+    directories: list[str] = []
     for page in _everything(backend, path):
         files = [entry.path for entry in page if not entry.is_dir or entry.is_symlink]
         directories += [entry.path for entry in page if entry.is_dir and not entry.is_symlink]
         for _, error in delete_many(backend, files):
             raise error
-    if "rmdir" not in backend.abilities:
-        return
-    for directory in sorted(directories, key=lambda one: one.count("/"), reverse=True):
-        try:
-            backend.rmdir(directory)
-        except FileNotFoundError:
-            continue
+    if "rmdir" in backend.abilities:
+        for directory in sorted(directories, key=lambda one: one.count("/"), reverse=True):
+            _remove_directory(backend, directory)
+    if path and not backend.features.real_dirs and "mkdir" in backend.abilities:
+        backend.mkdir(path)
+
+
+def _remove_directory(backend: StorageBackend, path: str) -> None:
+    try:
+        backend.rmdir(path)
+    except FileNotFoundError:
+        pass  # somebody else was faster, or it was only implied
 
 
 def _everything(backend: StorageBackend, path: str) -> Iterator[Sequence[Stat]]:

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Any, ParamSpec, Self, TypeVar
 
 from . import emulate, paths
-from .backends.base import BackendReader, BackendWriter, StorageBackend, Tick
+from .backends.base import BackendEditor, BackendReader, BackendWriter, StorageBackend, Tick
 from .exceptions import (
     StorageConflictError,
     StorageError,
@@ -142,6 +142,12 @@ class Mount:
             return True
         return self._call("stat", path, emulate.is_dir, self.backend, path)
 
+    def is_symlink(self, path: str) -> bool:
+        try:
+            return self._call("stat", path, self.backend.stat, path).is_symlink
+        except (StorageNotFoundError, StorageNotADirectoryError):
+            return False
+
     def local_path(self, path: str) -> str | None:
         """The real file's path, where the backend has real files."""
         return self._call("local_path", path, self.backend.local_path, path)
@@ -259,6 +265,11 @@ class Mount:
             if not (exist_ok and (not path or self.is_dir(path))):
                 raise self._failure(error, "mkdir", path) from None
 
+    def edit(self, path: str, mode: str) -> BackendEditor:
+        """A file opened in place; mode ``"r+"``, ``"a"`` or ``"a+"``."""
+        self.judge(path, "open")
+        return MountEditor(self, path, self._call("open", path, self.backend.edit, path, mode))
+
     def set_mtime(self, path: str, mtime: float) -> None:
         self.require(Level.readwrite, "touch", path)
         self._call("touch", path, self.backend.set_mtime, path, mtime)
@@ -292,6 +303,11 @@ class Mount:
         """Removes everything below `path`, whatever its name, and `path` itself unless it is the root."""
         self.require(Level.delete, "delete", path)
         self._call("delete", path, emulate.delete_tree, self.backend, path)
+
+    def empty(self, path: str) -> None:
+        """Removes everything below a directory and keeps it."""
+        self.require(Level.delete, "empty", path)
+        self._call("empty", path, emulate.empty, self.backend, path)
 
     def delete_many(self, keys: Sequence[str]) -> list[tuple[str, StorageError]]:
         """Removes exactly these files; returns the failures."""
@@ -451,3 +467,32 @@ class MountWriter:
 
     def discard(self) -> None:
         self._writer.discard()
+
+
+class MountEditor:
+    """A backend's editor with context for errors."""
+
+    def __init__(self, mount: Mount, path: str, editor: BackendEditor) -> None:
+        self._editor = editor
+        self._call = lambda method, *args: mount._call("edit", path, method, *args)
+
+    def readinto(self, buffer: memoryview) -> int:
+        return int(self._call(self._editor.readinto, buffer))
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        return int(self._call(self._editor.write, data))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._call(self._editor.seek, offset, whence))
+
+    def tell(self) -> int:
+        return int(self._call(self._editor.tell))
+
+    def truncate(self, size: int) -> int:
+        return int(self._call(self._editor.truncate, size))
+
+    def flush(self) -> None:
+        self._call(self._editor.flush)
+
+    def close(self) -> None:
+        self._call(self._editor.close)

@@ -1,0 +1,381 @@
+"""The manager: names → mounts; and the default manager that `genro_storage.node` uses."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import threading
+import uuid
+import weakref
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
+
+from . import config, paths, table, transfer
+from .backends import register_backend_type
+from .backends.base import StorageBackend
+from .capabilities import BackendCapabilities
+from .exceptions import StorageConfigError, StorageError, StorageMountNotFoundError, StoragePathError
+from .mount import Mount
+from .nodes import StorageNode
+from .tempfiles import TempFileManager
+from .transfer import TransferReport
+
+BUILTIN_MOUNTS = (
+    {"name": "local", "type": "local", "path": "."},
+    {"name": "home", "type": "local", "path": "~"},
+    {"name": "temp", "type": "temp"},
+    {"name": "memory", "type": "memory"},
+)
+
+_managers: weakref.WeakValueDictionary[str, StorageManager] = weakref.WeakValueDictionary()
+"""By identity, so that a node unpickled in its own process finds its own manager."""
+
+
+class MountInfo(NamedTuple):
+    """What `StorageManager.mounts` tells of one mount; secrets are shown as ``***``."""
+
+    name: str
+    type: str
+    permissions: str
+    root: str
+    capabilities: BackendCapabilities
+    options: Mapping[str, Any]
+
+
+class StorageManager:
+    """Names mounts and makes nodes.
+
+    No global state and no mounts unless given; thread-safe; a context manager that closes. `urls=True` also takes
+    fsspec URLs as paths. `mounts` is passed to `configure`.
+    """
+
+    def __init__(self, mounts: object = None, *, urls: bool = False) -> None:
+        self._identity = uuid.uuid4().hex
+        self._urls = urls
+        self._own_types: dict[str, Any] = {}
+        self._table = table.Table()
+        self._url_mounts: dict[str, Mount] = {}
+        self._closed = False
+        self._lock = threading.RLock()
+        _managers[self._identity] = self
+        if mounts is not None:
+            self.configure(mounts)
+
+    def __repr__(self) -> str:
+        return f"StorageManager(mounts=[{', '.join(self._table.mounts)}])"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._pickled(*self._table.entries).__reduce__()
+
+    # --- mounts ---
+
+    def configure(self, source: object, *, interpolate: bool = True) -> Self:
+        """Adds mounts from a file (YAML, TOML, JSON), a list of entries or a dict; a same name replaces.
+
+        All or nothing: after any error the table is as it was. Opens no connection; a local directory is checked.
+        """
+        parsed = config.load(source, interpolate=interpolate)
+        self._add(parsed)
+        return self
+
+    def _add(self, parsed: config.Config) -> None:
+        entries = table.entries_of(parsed)
+        if parsed.builtin_mounts:
+            entries = {**table.entries_of(builtin_config()), **entries}
+        with self._lock:
+            self._refuse_closed()
+            self._table = self._table.with_entries(entries, self._builder)
+            self._urls = self._urls or parsed.urls
+
+    @property
+    def _builder(self) -> table.Builder:
+        return table.Builder(self._identity, self._own_types)
+
+    def add_mount(self, entry: Mapping[str, Any]) -> Self:
+        """`configure` with one entry."""
+        if not isinstance(entry, Mapping):
+            raise TypeError(f"an entry is a dict, not {type(entry).__name__}")
+        return self.configure([entry])
+
+    def delete_mount(self, name: str) -> None:
+        """Takes a mount away; `StorageConfigError` if others stand on it."""
+        with self._lock:
+            mount = self._mount(name)
+            self._table = self._table.without(name, self._builder)
+        mount.backend.close()
+
+    def get_mount_names(self) -> list[str]:
+        """In configuration order."""
+        return list(self._table.mounts)
+
+    def has_mount(self, name: str) -> bool:
+        return name in self._table.mounts
+
+    @property
+    def mounts(self) -> Mapping[str, MountInfo]:
+        """name → `MountInfo`, read-only."""
+        current = self._table
+        return MappingProxyType({name: self._info(current.entries[name], mount) for name, mount in current.mounts.items()})
+
+    def _info(self, entry: table.Entry, mount: Mount) -> MountInfo:
+        root = mount.backend.native_path("")
+        view = StorageNode(self, mount.name, "").capabilities
+        return MountInfo(mount.name, entry.type, mount.level.name, root, view, MappingProxyType(table.redacted(mount)))
+
+    @property
+    def _mounts(self) -> Mapping[str, Mount]:
+        return self._table.mounts
+
+    def _mount(self, name: str) -> Mount:
+        try:
+            return self._table.mounts[name]
+        except KeyError:
+            found = self._url_mounts.get(name)
+        if found is not None:
+            return found
+        self._refuse_closed()
+        if self._urls and "://" in name:
+            return self._url_mount(f"{name}/")[0]
+        raise self._unknown(name)
+
+    def _unknown(self, name: str) -> StorageMountNotFoundError:
+        known = list(self._table.mounts)
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f". Did you mean '{near[0]}'?" if near else ""
+        listed = ", ".join(known) or "(none configured)"
+        return StorageMountNotFoundError(f"Mount point '{name}' not found. Available mounts: {listed}{hint}", mount=name)
+
+    def _url_mount(self, url: str) -> tuple[Mount, str, str]:
+        key, entry, path = table.url_entry(url)
+        with self._lock:
+            self._refuse_closed()
+            mount = self._url_mounts.get(key)
+            if mount is None:
+                mount = self._url_mounts[key] = self._builder.mount(entry, name=redacted_url(key))
+        return mount, key, path
+
+    # --- nodes ---
+
+    def node(self, path: str | StorageNode | PurePosixPath, *parts: str) -> StorageNode:
+        """The node at ``mount:path``, parts joined below; a node is rebound to this manager.
+
+        An unknown mount raises `StorageMountNotFoundError`, a bad path `StoragePathError`.
+        """
+        try:
+            name, _, rest = path.partition(":")  # type: ignore[union-attr]
+            mount = self._table.mounts[name]
+            rest = paths.normalise(rest, mount.rules)
+        except (AttributeError, KeyError, StoragePathError):
+            name, rest, mount = self._judged(path)
+        if parts:
+            rest = paths.join(rest, *parts, rules=mount.rules)
+        return StorageNode(self, name, rest)
+
+    def _judged(self, path: object) -> tuple[str, str, Mount]:
+        """(mount name, path, mount) for what the fast way did not take; every refusal is raised here."""
+        if isinstance(path, StorageNode):
+            return path.mount_name, path.path, self._mount(path.mount_name)
+        if path is None:
+            raise StoragePathError("None is not a path; write 'mount:path'")
+        text = str(path) if isinstance(path, PurePosixPath) else path
+        if not isinstance(text, str):
+            raise TypeError(f"a path is a str 'mount:path', not {type(text).__name__}")
+        if paths.SCHEME.match(text) and self._urls:
+            mount, name, rest = self._url_mount(text)
+        else:
+            name, rest = paths.split(text)
+            mount = self._mount(name)
+        try:
+            return name, paths.normalise(rest, mount.rules), mount
+        except StoragePathError as error:
+            error.mount = mount.name
+            raise
+
+    def _fullpath(self, name: str, path: str) -> str:
+        return f"{name}/{path}" if "://" in name else f"{name}:{path}"
+
+    def _shown(self, name: str, path: str) -> str:
+        return self._fullpath(redacted_url(name), path)
+
+    # --- transfer ---
+
+    def copy(self, source: str | StorageNode, dest: str | StorageNode, **options: Any) -> TransferReport:
+        """Copies a file or a tree between any two places; see `CopyOptions` for the options."""
+        return self._transferred("copy", source, dest, options)[1]
+
+    def move(self, source: str | StorageNode, dest: str | StorageNode, **options: Any) -> TransferReport:
+        """As `copy`; each source goes once its copy is proven."""
+        return self._transferred("move", source, dest, options)[1]
+
+    def _transferred(
+        self, operation: str, source: str | StorageNode, dest: str | StorageNode, options: dict[str, Any]
+    ) -> tuple[StorageNode, TransferReport]:
+        start = source if isinstance(source, StorageNode) else self.node(source)
+        end = dest if isinstance(dest, StorageNode) else self.node(dest)
+        slash = isinstance(dest, str) and dest.endswith("/")
+        report = getattr(transfer, operation)(start, end, slash=slash, **options)
+        landed = end if report.destination_path == end.path else end.sibling(report.destination_path)
+        return landed, report
+
+    # --- behind the mounts ---
+
+    def get_backend(self, name: str) -> StorageBackend:
+        """The backend of a mount; it bypasses the mount's permissions."""
+        return self._mount(name).backend
+
+    def register_backend_type(self, name: str, cls: type, *, replace: bool = False) -> None:
+        """Makes a `StorageBackend` subclass the type `name` for this manager."""
+        register_backend_type(name, cls, replace=replace, into=self._own_types)
+
+    def temp(self, name: str = "temp") -> TempFileManager:
+        """The manager of temporary files behind a mount of type temp."""
+        found = getattr(self._mount(name).backend, "temp_manager", None)
+        if not isinstance(found, TempFileManager):
+            raise StorageConfigError(f"mount '{name}' is not of type temp")
+        return found
+
+    @cached_property
+    def _own_scratch(self) -> TempFileManager:
+        return TempFileManager()
+
+    @property
+    def scratch(self) -> TempFileManager:
+        """Where files for other programs are born: the mount named ``temp`` if it is one, else a place of our own."""
+        mount = self._table.mounts.get("temp")
+        found = getattr(mount.backend, "temp_manager", None) if mount else None
+        return found if isinstance(found, TempFileManager) else self._own_scratch
+
+    def close(self) -> None:
+        """Closes every backend and removes owned temporary data; later calls raise. Idempotent."""
+        with self._lock:
+            mounts = [*self._table.mounts.values(), *self._url_mounts.values()]
+            self._table, self._url_mounts, self._closed = table.Table(), {}, True
+        for mount in mounts:
+            mount.backend.close()
+        if "_own_scratch" in self.__dict__:
+            self._own_scratch.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise StorageError("this StorageManager is closed")
+
+    # --- pickling ---
+
+    def _pickled(self, *names: str) -> _Portable:
+        """This manager as far as these mounts need it."""
+        entries = self._table.entries
+        needed: dict[str, tuple[dict[str, Any], str]] = {}
+        for name in names:
+            self._mount(name)
+            above: str | None = name
+            while above in entries:
+                entry = entries[above]
+                needed[above] = (self._portable_keys(entry), entry.directory)
+                above = entry.parent
+        own = {name: cls for name, cls in self._own_types.items() if any(k.get("type") == name for k, _ in needed.values())}
+        return _Portable(type(self), self._identity, self._urls, own, {name: needed[name] for name in entries if name in needed})
+
+    def _portable_keys(self, entry: table.Entry) -> dict[str, Any]:
+        changed = getattr(self._table.mounts[entry.name].backend, "pickle_options", None)
+        return {**entry.given, **(changed() if changed and entry.parent is None else {})}
+
+
+class _Portable(NamedTuple):
+    """A manager on its way to another process."""
+
+    kind: type[StorageManager]
+    identity: str
+    urls: bool
+    own_types: dict[str, Any]
+    mounts: dict[str, tuple[dict[str, Any], str]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_restored, tuple(self))
+
+
+def _restored(
+    kind: type[StorageManager],
+    identity: str,
+    urls: bool,
+    own_types: dict[str, Any],
+    mounts: dict[str, tuple[dict[str, Any], str]],
+) -> StorageManager:
+    """The manager of that identity in this process, with at least these mounts."""
+    found = _managers.get(identity)
+    if found is None:
+        found = kind(urls=urls)
+        found._identity = identity
+        _managers[identity] = found
+    found._own_types.update(own_types)
+    entries: dict[str, table.Entry] = {}
+    for name, (given, directory) in mounts.items():
+        if not found.has_mount(name):
+            entries.update(table.entries_of(config.Config([given], directory=directory)))
+    if entries:
+        with found._lock:
+            found._table = found._table.with_entries(entries, found._builder)
+    return found
+
+
+def redacted_url(url: str) -> str:
+    """A URL without its password."""
+    return re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1:***@", url)
+
+
+def builtin_config() -> config.Config:
+    """The mounts that are there without configuration."""
+    return config.Config([dict(entry) for entry in BUILTIN_MOUNTS], directory=os.getcwd())
+
+
+# --- the default manager ---
+
+_default: StorageManager | None = None
+_default_lock = threading.Lock()
+
+
+def default_manager() -> StorageManager:
+    """The process's own manager, made on first use from the discovered configuration, else the built-in mounts."""
+    global _default
+    with _default_lock:
+        if _default is None:
+            found = config.discover()
+            manager = StorageManager(urls=True)
+            manager._add(found if found is not None else builtin_config())
+            _default = manager
+        return _default
+
+
+def set_default_manager(manager: StorageManager | None) -> None:
+    """Replaces the default manager; None lets the next use discover again."""
+    global _default
+    with _default_lock:
+        _default = manager
+
+
+def node(path: str | StorageNode | PurePosixPath, *parts: str) -> StorageNode:
+    """`StorageManager.node` of the default manager."""
+    return default_manager().node(path, *parts)
+
+
+def copy(source: str | StorageNode, dest: str | StorageNode, **options: Any) -> TransferReport:
+    """`StorageManager.copy`, on the source's own manager if it is a node, else the default one."""
+    return _manager_of(source, dest).copy(source, dest, **options)
+
+
+def move(source: str | StorageNode, dest: str | StorageNode, **options: Any) -> TransferReport:
+    """`StorageManager.move`, on the source's own manager if it is a node, else the default one."""
+    return _manager_of(source, dest).move(source, dest, **options)
+
+
+def _manager_of(*places: str | StorageNode) -> StorageManager:
+    return next((place.manager for place in places if isinstance(place, StorageNode)), None) or default_manager()

@@ -1,0 +1,483 @@
+"""The node: a place the user holds, with verbs of one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import total_ordering
+from pathlib import PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self, cast
+
+from . import paths
+from .capabilities import BackendCapabilities, capabilities
+from .exceptions import StorageExistsError, StorageIsADirectoryError, StorageNotFoundError, StoragePathError
+from .mount import Level, Mount
+from .types import Stat
+from .verbs import content, hashes, listing, localfile, opening, tree
+
+if TYPE_CHECKING:
+    from .manager import StorageManager
+    from .transfer import TransferReport
+
+
+class Predicate:
+    """A fact that reads like an attribute and may be called like a method: ``node.exists`` and ``node.exists()``."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def __bool__(self) -> bool:
+        return self._value
+
+    def __call__(self) -> bool:
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return self._value == bool(other) if isinstance(other, (bool, Predicate)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+
+YES, NO = Predicate(True), Predicate(False)
+
+
+@total_ordering
+class StorageNode:
+    """A place: (manager, mount name, path, version).
+
+    A value: immutable, hashable, ordered by `fullpath`, picklable. It never caches: each call asks the storage, and the
+    mount is looked up by name each time, so that a reconfigured mount is followed. `version` makes it a read-only
+    snapshot. Errors are those of `genro_storage.exceptions`.
+    """
+
+    __slots__ = ("_manager", "_mount_name", "_path", "_version")
+
+    def __init__(self, manager: StorageManager, mount_name: str, path: str, version: str | None = None) -> None:
+        self._manager = manager
+        self._mount_name = mount_name
+        self._path = path
+        self._version = version
+
+    # --- a value ---
+
+    def __repr__(self) -> str:
+        shown = self._manager._shown(self._mount_name, self._path)
+        return f"{type(self).__name__}({shown!r})" if self._version is None else f"{type(self).__name__}({shown!r}, version={self._version!r})"
+
+    def __str__(self) -> str:
+        return self.fullpath
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StorageNode):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __lt__(self, other: StorageNode) -> bool:
+        if not isinstance(other, StorageNode):
+            return NotImplemented
+        return self.fullpath < other.fullpath
+
+    def __hash__(self) -> int:
+        return hash((self._mount_name, self._path, self._version))
+
+    def _key(self) -> tuple[int, str, str, str | None]:
+        return (id(self._manager), self._mount_name, self._path, self._version)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = self.__dict__ if hasattr(self, "__dict__") else None
+        needed = self._manager._pickled(self._mount_name)
+        return (_unpickle, (type(self), needed, self._mount_name, self._path, self._version), state)
+
+    def _create_node(self, manager: StorageManager, mount_name: str, path: str) -> Self:
+        """Makes every node that verbs derive from this one; subclasses override it to keep their type and state."""
+        return type(self)(manager, mount_name, path)
+
+    def sibling(self, path: str) -> Self:
+        """The node at a normalised path of the same mount."""
+        return self._create_node(self._manager, self._mount_name, path)
+
+    # --- names: no I/O ---
+
+    @property
+    def manager(self) -> StorageManager:
+        return self._manager
+
+    @property
+    def mount_name(self) -> str:
+        return self._mount_name
+
+    @property
+    def mount(self) -> Mount:
+        """The mount of that name, as configured now."""
+        return self._manager._mount(self._mount_name)
+
+    @property
+    def path(self) -> str:
+        """Relative to the mount, without slashes at the ends; "" is the root."""
+        return self._path
+
+    @property
+    def version(self) -> str | None:
+        return self._version
+
+    @property
+    def fullpath(self) -> str:
+        """``mount:path``, or the URL of a node made from one."""
+        return self._manager._fullpath(self._mount_name, self._path)
+
+    @property
+    def basename(self) -> str:
+        return paths.basename(self._path)
+
+    name = basename
+
+    @property
+    def stem(self) -> str:
+        return PurePosixPath(self.basename).stem
+
+    @property
+    def suffix(self) -> str:
+        """With its dot; "" if there is none."""
+        return PurePosixPath(self.basename).suffix
+
+    @property
+    def suffixes(self) -> list[str]:
+        return PurePosixPath(self.basename).suffixes
+
+    @property
+    def ext(self) -> str:
+        """The suffix without its dot."""
+        return self.suffix[1:]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self._path.split("/")) if self._path else ()
+
+    @property
+    def parent(self) -> Self:
+        """The directory above; the root's is the root."""
+        return self.sibling(paths.parent(self._path))
+
+    @property
+    def parents(self) -> tuple[Self, ...]:
+        above, path = [], self._path
+        while path:
+            path = paths.parent(path)
+            above.append(self.sibling(path))
+        return tuple(above)
+
+    @property
+    def dirname(self) -> str:
+        return self.parent.fullpath
+
+    @property
+    def mimetype(self) -> str:
+        """The media type that the name stands for, else ``application/octet-stream``."""
+        return paths.content_type(self._path)
+
+    @property
+    def resolved_path(self) -> str | None:
+        """The absolute path of the real file, existing or not, where the mount has real files; else None."""
+        return self.mount.local_path(self._path)
+
+    def splitext(self) -> tuple[str, str]:
+        """(path without suffix, suffix)."""
+        suffix = self.suffix
+        return (self._path.removesuffix(suffix) if suffix else self._path), suffix
+
+    def child(self, *parts: str) -> Self:
+        """The node below; absolute parts and ``..`` raise `StoragePathError`."""
+        return self.sibling(paths.join(self._path, *parts, rules=self.mount.rules))
+
+    joinpath = child
+
+    def __truediv__(self, part: str) -> Self:
+        return self.child(part)
+
+    def with_name(self, name: str) -> Self:
+        """The same place under another name."""
+        if not self._path:
+            raise StoragePathError(f"the root has no name: '{self.fullpath}'", operation="with_name", mount=self._mount_name)
+        name = paths.name(name, self.mount.rules)
+        above = paths.parent(self._path)
+        return self.sibling(f"{above}/{name}" if above else name)
+
+    def with_stem(self, stem: str) -> Self:
+        return self.with_name(stem + self.suffix)
+
+    def with_suffix(self, suffix: str) -> Self:
+        """Another suffix, with its dot; "" takes it away."""
+        if suffix and (not suffix.startswith(".") or suffix == "." or "/" in suffix):
+            raise StoragePathError(f"not a suffix: {suffix!r}", operation="with_suffix", mount=self._mount_name)
+        return self.with_name(self.stem + suffix)
+
+    def relative_to(self, other: StorageNode | str) -> PurePosixPath:
+        """The path from `other` down to here; `ValueError` if `other` is not above."""
+        above = self._manager.node(other)
+        if not self.is_relative_to(above):
+            raise ValueError(f"'{self.fullpath}' is not below '{above.fullpath}'")
+        return PurePosixPath(self._path[len(above.path) :].lstrip("/"))
+
+    def is_relative_to(self, other: StorageNode | str) -> bool:
+        above = self._manager.node(other)
+        return above.mount_name == self._mount_name and paths.is_below(self._path, above.path)
+
+    def match(self, pattern: str) -> bool:
+        """Whether the end of the path matches, as `pathlib.PurePath.match`."""
+        return listing.match(self._path, pattern, self.mount.features.case_sensitive)
+
+    @property
+    def capabilities(self) -> BackendCapabilities:
+        """What can be done here, under this mount's permissions; no I/O."""
+        mount = self.mount
+        return capabilities(
+            mount.features,
+            mount.backend.abilities,
+            may_write=mount.level >= Level.readwrite,
+            may_delete=mount.level >= Level.delete,
+            snapshot=self._version is not None,
+        )
+
+    # --- facts: each access asks the storage ---
+
+    @property
+    def exists(self) -> Predicate:
+        """False only for a proven absence; anything that keeps the storage from answering is raised."""
+        return YES if self.mount.exists(self._path, version=self._version) else NO
+
+    @property
+    def is_file(self) -> Predicate:
+        return YES if self.mount.is_file(self._path, version=self._version) else NO
+
+    @property
+    def is_dir(self) -> Predicate:
+        return YES if self._version is None and self.mount.is_dir(self._path) else NO
+
+    @property
+    def is_symlink(self) -> Predicate:
+        mount = self.mount
+        return YES if mount.can("symlink") and mount.is_symlink(self._path) else NO
+
+    def stat(self) -> Stat:
+        """All facts in one request; unknown ones are None."""
+        return self.mount.stat(self._path, version=self._version)
+
+    @property
+    def size(self) -> int:
+        """Bytes of a file; a directory raises `StorageIsADirectoryError`."""
+        stat = self.stat()
+        if stat.is_dir or stat.size is None:
+            raise self.is_a_directory("Is a directory, which has no size")
+        return stat.size
+
+    @property
+    def mtime(self) -> float | None:
+        """POSIX seconds of the last change, or None where the storage knows none."""
+        return self.stat().mtime
+
+    @property
+    def ext_attributes(self) -> tuple[float | None, int | None, bool]:
+        """(mtime, size, is_dir) in one request; (None, None, False) if missing."""
+        try:
+            stat = self.stat()
+        except StorageNotFoundError:
+            return None, None, False
+        return stat.mtime, None if stat.is_dir else stat.size, stat.is_dir
+
+    def usage(self) -> tuple[int, int, int]:
+        """(files, directories, bytes) below this directory."""
+        return listing.usage(self)
+
+    def hash(self, algorithm: str = "sha256") -> str:
+        """Lowercase hex (sha256 sha1 md5 crc32c blake2b sha512); a stored value where it is true, else by reading."""
+        return hashes.hash_of(self, algorithm)
+
+    def md5hash(self) -> str:
+        return self.hash("md5")
+
+    def same_content(self, other: StorageNode) -> bool:
+        """Whether both hold equal bytes: by size, by hashes both stores hold, else by reading."""
+        return content.same_content(self, other)
+
+    def same_place(self, other: StorageNode) -> bool:
+        """Whether both are really the same bytes, through relative mounts, links and hard links too."""
+        return tree.same_place(self, other)
+
+    # --- reading ---
+
+    def read(self, mode: str = "r", encoding: str = "utf-8", errors: str = "strict") -> str | bytes:
+        """The whole content, as text (``"r"``) or bytes (``"rb"``)."""
+        if mode == "r":
+            return self.read_text(encoding, errors)
+        if mode == "rb":
+            return self.read_bytes()
+        raise ValueError(f"read mode is 'r' or 'rb', not {mode!r}")
+
+    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return content.decoded(self.read_bytes(), encoding, errors)
+
+    def read_bytes(self, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes [start, end); a negative `start` is a suffix; only the range is fetched."""
+        return self.mount.get(self._path, start, end, version=self._version)[0]
+
+    def open(
+        self,
+        mode: str = "r",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        buffering: int = -1,
+        if_absent: bool = False,
+        if_match: content.Condition = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> IO[Any]:
+        """A file object, as the builtin `open` (modes ``r w x a`` × ``t b``, ``+`` where the storage edits in place).
+
+        Readers seek. What is written appears whole when the file is closed; leaving ``with`` by an exception, or
+        `discard()`, keeps the old bytes. `encoding` None is UTF-8.
+        """
+        options = {"if_absent": if_absent, "if_match": if_match, "content_type": content_type, "metadata": metadata}
+        return opening.open_file(self, mode, buffering, encoding, errors, newline, options)
+
+    # --- writing ---
+
+    def write(self, data: str | bytes, mode: str = "w", encoding: str = "utf-8", errors: str = "strict", **how: Any) -> bool:
+        """Replaces the content: text (``"w"``) or bytes (``"wb"``); options as `write_bytes`."""
+        if mode == "w":
+            return self.write_text(cast(str, data), encoding, errors, **how)
+        if mode == "wb":
+            return self.write_bytes(cast(bytes, data), **how)
+        raise ValueError(f"write mode is 'w' or 'wb', not {mode!r}")
+
+    def write_text(
+        self, text: str, encoding: str = "utf-8", errors: str = "strict", newline: str | None = None, **how: Any
+    ) -> bool:
+        """As `write_bytes`; `newline` as in `open`."""
+        return self.write_bytes(content.encoded(text, encoding, errors, newline), **how)
+
+    def write_bytes(self, data: bytes | bytearray | memoryview, *, skip_if_unchanged: bool = False, **how: Any) -> bool:
+        """Replaces the content in one step; parents appear. True if written, False if skipped.
+
+        Options: `if_absent` (→ `StorageExistsError`), `if_match` an etag, Stat or Version (→ `StorageConflictError`),
+        `content_type`, `metadata`, `mtime`; `skip_if_unchanged` leaves equal bytes alone.
+        """
+        return content.write_bytes(self, data, skip_if_unchanged, how)
+
+    def write_from(self, source: BinaryIO | Iterable[bytes], **how: Any) -> bool:
+        """Streams a binary file or an iterable of bytes in bounded memory; options as `write_bytes`."""
+        return content.write_from(self, source, how)
+
+    # --- listing ---
+
+    def iterdir(self) -> Iterator[Self]:
+        """One level, lazily, in the storage's order."""
+        return (self.sibling(path) for path in listing.names(self.mount, self._path))
+
+    def children(self) -> list[Self]:
+        """One level, sorted by name."""
+        return listing.children(self)
+
+    def scan(self, recursive: bool = False) -> Iterator[tuple[Self, Stat]]:
+        """(node, facts) in bytewise path order, from the listing alone."""
+        return listing.scan(self, recursive)
+
+    def walk(
+        self, top_down: bool = True, on_error: Callable[[Exception], object] | None = None
+    ) -> Iterator[tuple[Self, list[str], list[str]]]:
+        """(directory node, directory names, file names), as `pathlib.Path.walk`."""
+        return listing.walk(self, top_down, on_error)
+
+    def glob(self, pattern: str) -> list[Self]:
+        """What matches below, sorted: ``* ? […] [!…]`` inside a segment, ``**`` for any number of segments."""
+        return listing.glob(self, pattern)
+
+    def rglob(self, pattern: str) -> list[Self]:
+        return listing.glob(self, f"**/{pattern}" if paths.pattern_segments(pattern) else pattern)
+
+    # --- changing the tree ---
+
+    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
+        """Makes this directory; a file here is `StorageExistsError` even with `exist_ok`."""
+        content.refuse_snapshot(self)
+        self.mount.mkdir(self._path, parents=parents, exist_ok=exist_ok)
+
+    def touch(self, exist_ok: bool = True, mtime: float | None = None) -> None:
+        """Makes an empty file, or sets the time of an existing one."""
+        tree.touch(self, exist_ok, mtime)
+
+    def delete(self, recursive: bool = True, missing_ok: bool = True) -> None:
+        """Removes exactly this file, or this directory and what is below; a link, never its target."""
+        tree.delete(self, recursive, missing_ok)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Removes a file or link."""
+        tree.unlink(self, missing_ok)
+
+    def rmdir(self) -> None:
+        """Removes an empty directory."""
+        content.refuse_snapshot(self)
+        self.mount.rmdir(self._path)
+
+    def empty(self) -> None:
+        """Removes everything below and keeps the directory."""
+        tree.empty(self)
+
+    def rename(self, target: Self | str, overwrite: bool = False) -> Self:
+        """Moves inside this storage and returns the new node; a string without ``:`` is relative to the parent."""
+        return tree.rename(self, target, overwrite)
+
+    def replace(self, target: Self | str) -> Self:
+        return tree.rename(self, target, True)
+
+    def symlink_to(self, target: Self | str) -> None:
+        """Makes this a link to a place of the same mount."""
+        tree.symlink_to(self, target)
+
+    def readlink(self) -> str:
+        """What the link says."""
+        return self.mount.readlink(self._path)
+
+    # --- transfer and tools ---
+
+    def copy_to(self, dest: StorageNode | str, **options: Any) -> StorageNode:
+        """Copies a file or a tree, verified and atomic per file, and returns the destination node; see `CopyOptions`."""
+        return self._manager._transferred("copy", self, dest, options)[0]
+
+    def move_to(self, dest: StorageNode | str, **options: Any) -> StorageNode:
+        """As `copy_to`; each source goes once its copy is proven."""
+        return self._manager._transferred("move", self, dest, options)[0]
+
+    def local_path(self, mode: str = "r") -> AbstractContextManager[str]:
+        """``with node.local_path("rw") as path:`` a real file for other programs.
+
+        ``r``: edits are dropped; ``rw``: fetched if it exists; ``w``: starts absent. Stored on clean exit only if
+        created or changed. Local mounts give the file itself.
+        """
+        return localfile.local_path(self, mode)
+
+    # --- errors verbs raise ---
+
+    def not_found(self) -> StorageNotFoundError:
+        return StorageNotFoundError(f"No such file or directory: '{self.fullpath}'", mount=self._mount_name, path=self._path)
+
+    def already_exists(self) -> StorageExistsError:
+        return StorageExistsError(f"Already exists: '{self.fullpath}'", mount=self._mount_name, path=self._path)
+
+    def is_a_directory(self, reason: str) -> StorageIsADirectoryError:
+        return StorageIsADirectoryError(f"{reason}: '{self.fullpath}'", mount=self._mount_name, path=self._path)
+
+
+def _unpickle(cls: type[StorageNode], manager: StorageManager, mount_name: str, path: str, version: str | None) -> StorageNode:
+    node = cls.__new__(cls)
+    StorageNode.__init__(node, manager, mount_name, path, version)
+    return node
+
+

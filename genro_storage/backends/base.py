@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import wraps
 from typing import Any, ClassVar, Protocol, Self
 
 from msgspec import Struct
@@ -154,6 +155,11 @@ class StorageBackend:
     options: Any = None
     context: Context = Context()
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "delete" in vars(cls) and hasattr(cls, "read_bytes") and cls.stat is StorageBackend.stat:
+            cls.delete = _simple_delete(vars(cls)["delete"])  # type: ignore[method-assign]
+
     def __init__(self, options: Any = None) -> None:
         self.options = options
         self.root = getattr(options, "path", "").strip("/")
@@ -205,7 +211,9 @@ class StorageBackend:
                 return entry if entry.size is not None else Stat(path, len(self._read(path)))
         raise StorageNotFoundError("No such file")
 
-    def scan(self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True) -> Iterator[Sequence[Stat]]:
+    def scan(
+        self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
+    ) -> Iterator[Sequence[Stat]]:
         """One level, in pages of entries; those above `after` (a path) only, at most `limit`.
 
         Missing → `StorageNotFoundError`, a file → `StorageNotADirectoryError`. `facts=False`: path and kind suffice.
@@ -218,7 +226,13 @@ class StorageBackend:
         yield entries[:limit]
 
     def reader(
-        self, path: str, start: int = 0, end: int | None = None, *, version: str | None = None, if_match: str | None = None
+        self,
+        path: str,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        version: str | None = None,
+        if_match: str | None = None,
     ) -> BackendReader:
         """The bytes [start, end) of a file; a negative `start` counts from the end; past the end there is nothing.
 
@@ -249,7 +263,13 @@ class StorageBackend:
     # --- with defaults ---
 
     def get(
-        self, path: str, start: int = 0, end: int | None = None, *, version: str | None = None, if_match: str | None = None
+        self,
+        path: str,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        version: str | None = None,
+        if_match: str | None = None,
     ) -> tuple[bytes, Stat]:
         """A small file, or a range of one, in one request: (bytes, facts)."""
         reader = self.reader(path, start, end, version=version, if_match=if_match)
@@ -355,6 +375,23 @@ class StorageBackend:
 def overridden(cls: type[StorageBackend]) -> frozenset[str]:
     """The abilities whose methods a class writes itself."""
     return frozenset(name for name in ABILITIES if getattr(cls, name) is not getattr(StorageBackend, name))
+
+
+def _simple_delete(own: Any) -> Any:
+    """The port's `delete` over a simple driver's, which takes a full path, as the other four do."""
+
+    @wraps(own)
+    def delete(self: StorageBackend, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
+        _no_version(version)
+        if if_match is not None:
+            raise UnsupportedOperation("this storage has no etags")
+        whole = self
+        if self.root:  # so that an inherited delete, reached by super(), does not put the root before the path again
+            whole = copy(self)
+            whole.root = ""
+        own(whole, self.native_path(path))
+
+    return delete
 
 
 def order(entry: Stat) -> bytes:

@@ -1,0 +1,13 @@
+"""Acceptance suites for storage drivers and a backend that fails on command, for third parties too; needs pytest."""
+
+import pytest
+
+MODULES = ("backend_suite", "conditions", "listing", "reading", "suite", "transfer_suite", "tree", "writing")
+pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in MODULES))
+
+from .backend_suite import BackendSuite  # noqa: E402 - after the rewrite of their asserts is asked for
+from .faulty import Fault, FaultPlan, FaultyBackend  # noqa: E402
+from .suite import SIMPLE, needs  # noqa: E402
+from .transfer_suite import TransferSuite  # noqa: E402
+
+__all__ = ["SIMPLE", "BackendSuite", "Fault", "FaultPlan", "FaultyBackend", "TransferSuite", "needs"]

@@ -1,0 +1,37 @@
+"""A pytest plugin (`-p genro_storage.testing.plugin`): prints per suite how many cases ran and what it lacks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+
+def pytest_configure(config: Any) -> None:
+    """Registers the table on the process that prints (with pytest-xdist the one that runs no test)."""
+    config.pluginmanager.register(SuiteTable())
+
+
+class SuiteTable:
+    """Counts the reports of suite cases."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, Counter[str]] = {}
+        self.lacking: dict[str, list[str]] = {}
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when != "call":
+            return
+        for key, value in report.user_properties:
+            if key == "storage_suite":
+                name, self.lacking[value[0]] = value
+                self.outcomes.setdefault(name, Counter())[report.outcome] += 1
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not self.outcomes:
+            return
+        terminalreporter.section("storage suites: cases run, and the abilities each storage lacks")
+        width = max(map(len, self.outcomes))
+        for name, outcomes in sorted(self.outcomes.items()):
+            failed = f"{outcomes['failed']} FAILED  " if outcomes["failed"] else ""
+            lacks = ", ".join(self.lacking[name]) or "nothing"
+            terminalreporter.line(f"{name:<{width}}  {outcomes.total():>4} cases  {failed}lacks {lacks}")

@@ -1,0 +1,6 @@
+"""TransferSuite."""
+
+from .suite import Suite
+
+
+class TransferSuite(Suite): ...

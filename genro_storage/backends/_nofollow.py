@@ -1,0 +1,184 @@
+"""Paths below a trusted directory, found without following any link that the mount's policy does not allow."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Literal
+
+from ..exceptions import StorageNotADirectoryError, StorageNotFoundError, StoragePermissionError
+from . import _kernel
+
+Links = Literal["inside", "follow", "refuse"]
+
+_STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BASE = _STEP & ~os.O_NOFOLLOW
+_TRIES = 40  # as many links as the kernel would follow
+
+
+class Tree:
+    """A directory `base`, trusted, and what lies below it: `root`, relative to it, is where the paths begin.
+
+    Links are followed by `links`: "inside" only to places below the root (a link on the way to the root itself: below
+    the base), "follow" all, "refuse" none. Immutable; holds no descriptor.
+    """
+
+    def __init__(self, base: str, root: str = "", links: Links = "inside", dir_mode: int | None = None) -> None:
+        self.base = base
+        self.root = root
+        self.links = links
+        self._dir_mode = dir_mode
+        self._prefix = base if base.endswith("/") else base + "/"
+
+    def below(self, root: str) -> Tree:
+        """The same tree, its paths beginning further down."""
+        return Tree(self.base, root, self.links, self._dir_mode)
+
+    def absolute(self, path: str) -> str:
+        """The absolute path as it is written: no link is looked at."""
+        if self.root:
+            path = f"{self.root}/{path}" if path else self.root
+        return self._prefix + path if path else self.base
+
+    def locate(self, path: str, *, through: bool = False, make: bool = False) -> tuple[int | None, str]:
+        """Where `path` is: (descriptor of its directory, which the caller closes, and a name in it) or (None, a path).
+
+        The last segment may be a link, and is to be opened without following, unless `through`: then the answer is the
+        place it leads to. `make`: missing directories above it are made. Raises `StoragePermissionError` for a link
+        that the policy forbids or, with `through`, that leads nowhere; else what `os.open` raises.
+        """
+        full = self.absolute(path)
+        if self.links == "follow":
+            if make:
+                self._make_above(full)
+            return None, os.path.realpath(full) if through else full
+        start = len(self._prefix)
+        if not through:
+            slash = full.rfind("/", start)
+            if slash < 0:
+                return None, full
+            at = _kernel.open_directory(full[:slash])
+            if at >= 0:
+                return at, full[slash + 1 :]
+        return self._walk(full[start:], through, make)
+
+    def _walk(self, below: str, through: bool, make: bool) -> tuple[int | None, str]:
+        segments = below.split("/") if below else []
+        depth = self.root.count("/") + 1 if self.root else 0
+        for _ in range(_TRIES):
+            if not segments:
+                return None, self.base
+            at, link = self._descend(segments, make)
+            if at >= 0:
+                if not through or not _is_link(segments[-1], at):
+                    return at, segments[-1]
+                os.close(at)
+            segments, depth = self._resolved(segments, link, depth)
+        raise StoragePermissionError("symbolic links here lead in a circle or change too often")
+
+    def _descend(self, segments: list[str], make: bool) -> tuple[int, int]:
+        """(descriptor of the last segment's directory, its index), or (-1, index of a link on the way)."""
+        at = os.open(self.base, _BASE)
+        for index, segment in enumerate(segments[:-1]):
+            try:
+                below = self._step(segment, at, make)
+            except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP) or not _is_link(segment, at):
+                    raise
+                return -1, index
+            finally:
+                os.close(at)
+            at = below
+        return at, len(segments) - 1
+
+    def _step(self, segment: str, at: int, make: bool) -> int:
+        try:
+            return os.open(segment, _STEP, dir_fd=at)
+        except FileNotFoundError:
+            if not make:
+                raise
+        try:
+            make_directory(segment, at, self._dir_mode)
+        except FileExistsError:
+            pass  # somebody else made it meanwhile
+        return os.open(segment, _STEP, dir_fd=at)
+
+    def _resolved(self, segments: list[str], link: int, depth: int) -> tuple[list[str], int]:
+        """The same place with the link at index `link` replaced by what it leads to, and where the root then ends.
+
+        Reads paths that may change at any moment: the answer is only where to walk next, again without following.
+        """
+        name = "/".join(segments[: link + 1])
+        if self.links == "refuse":
+            raise StoragePermissionError(f"'{name}' is a symbolic link, which the mount refuses ('symlinks: refuse')")
+        real = os.path.realpath(self._prefix + name)
+        within = self._prefix + "/".join(segments[:depth]) if link >= depth else self._prefix
+        if real != within.rstrip("/") and not real.startswith(within.rstrip("/") + "/"):
+            raise StoragePermissionError(f"the symbolic link '{name}' leads out of the mount")
+        if not os.path.lexists(real):
+            if link < len(segments) - 1:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise StoragePermissionError(f"the symbolic link '{name}' leads nowhere")
+        found = [segment for segment in real[len(self._prefix) :].split("/") if segment]
+        if link < depth:
+            depth += len(found) - link - 1
+        return found + segments[link + 1 :], depth
+
+    def _make_above(self, full: str) -> None:
+        above = os.path.dirname(full)
+        if len(above) < len(self._prefix) or os.path.isdir(above):
+            return
+        self._make_above(above)
+        try:
+            make_directory(above, None, self._dir_mode)
+        except FileExistsError:
+            pass  # somebody else made it meanwhile
+
+
+def make_directory(name: str, at: int | None, mode: int | None) -> None:
+    """`os.mkdir`; a `mode` that is given holds whatever the umask says."""
+    if mode is None:
+        os.mkdir(name, dir_fd=at)
+        return
+    os.mkdir(name, mode, dir_fd=at)
+    made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+    try:
+        if os.fstat(made).st_mode & 0o7777 != mode:
+            os.fchmod(made, mode)
+    finally:
+        os.close(made)
+
+
+def _is_link(name: str, at: int) -> bool:
+    try:
+        return os.stat(name, dir_fd=at, follow_symlinks=False).st_mode & 0o170000 == 0o120000
+    except OSError:
+        return False  # whoever opens it next is told why
+
+
+def base_directory(path: str, relative_to: str, create: bool, mode: int | None) -> str:
+    """The real, absolute path of a base; missing → `StorageNotFoundError`, a file → `StorageNotADirectoryError`.
+
+    `~` expands; `relative_to` "" is the current directory; `create` makes it, its parents too.
+    """
+    base = os.path.realpath(os.path.join(relative_to or os.getcwd(), os.path.expanduser(path)))
+    if create:
+        try:
+            os.makedirs(base, 0o777 if mode is None else mode, exist_ok=True)
+        except FileExistsError:
+            pass  # told below
+    if not os.path.lexists(base):
+        raise StorageNotFoundError(f"the base directory '{base}' does not exist; make it, or say 'create: true'")
+    if not os.path.isdir(base):
+        raise StorageNotADirectoryError(f"the base path '{base}' is not a directory")
+    return base
+
+
+def folds_case(base: str) -> bool:
+    """Whether the base is also found under its name in the other case: a look, without writing anything."""
+    parent, name = os.path.split(base)
+    other = os.path.join(parent, name.swapcase())
+    try:
+        return other != base and os.path.samefile(other, base)
+    except OSError:
+        return False

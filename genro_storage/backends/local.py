@@ -1,0 +1,435 @@
+"""The local file system: real directories, atomic writes, links held inside the mount."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, ClassVar, Literal, Self
+
+from ..exceptions import (
+    StorageConflictError,
+    StoragePathError,
+    StoragePermissionError,
+    UnsupportedOperation,
+)
+from ..types import PLAIN, Features, Stat, WriteOptions
+from . import _kernel
+from ._localfile import (
+    KIND,
+    LINK,
+    READ,
+    REGULAR,
+    LocalReader,
+    LocalWriter,
+    check_match,
+    described,
+    locked,
+    nanoseconds,
+    read_all,
+    read_exactly,
+    refuse,
+    span,
+)
+from ._nofollow import Tree, base_directory, folds_case, make_directory
+from .base import PAGE, BackendEditor, Context, Octal, Options, StorageBackend, Tick, conflict, no_version, order
+
+_TRIES = 8
+_EDIT = {
+    "r+": os.O_RDWR,
+    "a": os.O_WRONLY | os.O_APPEND | os.O_CREAT,
+    "a+": os.O_RDWR | os.O_APPEND | os.O_CREAT,
+}
+
+
+class LocalOptions(Options, frozen=True, kw_only=True):
+    """`path`: the base directory. `file_mode`, `dir_mode`: of what is made new; without them the umask decides."""
+
+    path: str
+    symlinks: Literal["inside", "follow", "refuse"] = "inside"
+    fsync: bool = False
+    file_mode: Octal | None = None
+    dir_mode: Octal | None = None
+    create: bool = False
+
+
+class LocalStorage(StorageBackend):
+    """Files below a base directory, which is trusted; below it no link leads out, whoever puts it there and when."""
+
+    Options: ClassVar[Any] = LocalOptions
+    storage_id = "local"
+
+    _tree: Tree
+    _file_mode: int | None = None
+    _fsync = False
+
+    def __init__(self, options: Any, context: Context = Context()) -> None:  # noqa: B008 - immutable
+        self.options = options
+        self.context = context
+        self._file_mode, self._dir_mode = options.file_mode, options.dir_mode
+        self._fsync = options.fsync
+        base = base_directory(options.path, context.directory, options.create, options.dir_mode)
+        self._tree = Tree(base, "", options.symlinks, options.dir_mode)
+        self.features = _features(base)
+
+    def rooted(self, path: str) -> Self:
+        twin = super().rooted(path)
+        twin._tree = self._tree.below(twin.root)
+        return twin
+
+    def native_path(self, path: str) -> str:
+        return self._tree.absolute(path)
+
+    def local_path(self, path: str) -> str:
+        """The absolute path; `StoragePermissionError` if a link on it leads where this mount may not follow."""
+        try:
+            with self._spot(path, through=True):
+                pass
+        except StoragePermissionError:
+            raise
+        except OSError:
+            pass  # there need not be anything yet
+        return self._tree.absolute(path)
+
+    @contextmanager
+    def _spot(self, path: str, *, through: bool = False, make: bool = False) -> Iterator[tuple[int | None, str]]:
+        at, name = self._tree.locate(path, through=through, make=make)
+        try:
+            yield at, name
+        finally:
+            if at is not None:
+                os.close(at)
+
+    # --- facts and listing ---
+
+    def stat(self, path: str, *, version: str | None = None) -> Stat:
+        if version is not None:
+            no_version(version)
+        at, name = self._tree.locate(path)
+        try:
+            st = os.stat(name, dir_fd=at, follow_symlinks=False)
+        finally:
+            if at is not None:
+                os.close(at)
+        if st.st_mode & KIND == LINK:
+            return self._stat_link(path, st)
+        return described(path, st)
+
+    def _stat_link(self, path: str, link: os.stat_result) -> Stat:
+        """Facts of what a link leads to, or of the link itself where that is nowhere or not ours."""
+        try:
+            with self._spot(path, through=True) as (at, name):
+                return described(path, os.stat(name, dir_fd=at, follow_symlinks=False), linked=True)
+        except OSError:
+            return described(path, link, linked=True)
+
+    def scan(
+        self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
+    ) -> Iterator[Sequence[Stat]]:
+        prefix = f"{path}/" if path else ""
+        page_of = self._page if facts else self._names
+        fd = self._open_directory(path)
+        try:
+            with os.scandir(fd) as entries:
+                if after or limit is not None:
+                    least = after.encode("utf-8", "surrogateescape")
+                    yield sorted((entry for entry in page_of(prefix, entries) if order(entry) > least), key=order)[
+                        :limit
+                    ]
+                    return
+                while found := list(islice(entries, PAGE)):
+                    yield page_of(prefix, found)
+        finally:
+            os.close(fd)
+
+    def _open_directory(self, path: str) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        for attempt in range(_TRIES):
+            with self._spot(path, through=attempt > 0) as (at, name):
+                try:
+                    return os.open(name, flags, dir_fd=at)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTDIR, errno.ELOOP) or not _is_link(name, at):
+                        raise
+        raise StoragePermissionError("a symbolic link here changes too often")
+
+    def _page(self, prefix: str, entries: Iterable[os.DirEntry[str]]) -> list[Stat]:
+        page = []
+        for entry in entries:
+            try:
+                st = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            path = prefix + entry.name
+            page.append(self._stat_link(path, st) if st.st_mode & KIND == LINK else described(path, st))
+        return page
+
+    def _names(self, prefix: str, entries: Iterable[os.DirEntry[str]]) -> list[Stat]:
+        """As `_page`, from what the directory itself says: no request per entry but for links and the like."""
+        page = []
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                page.append(Stat(prefix + entry.name, None, True))
+            elif entry.is_file(follow_symlinks=False):
+                page.append(Stat(prefix + entry.name))
+            else:
+                page += self._page(prefix, (entry,))
+        return page
+
+    # --- reading ---
+
+    def _open_file(self, path: str) -> tuple[int, os.stat_result]:
+        """The descriptor of a regular file, links followed as far as allowed, and its facts."""
+        for attempt in range(_TRIES):
+            at, name = self._tree.locate(path, through=attempt > 0)
+            try:
+                st = os.stat(name, dir_fd=at, follow_symlinks=False)
+                kind = st.st_mode & KIND
+                if kind == LINK:
+                    continue
+                if kind != REGULAR:
+                    refuse(st)
+                fd = os.open(name, READ, dir_fd=at)
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    continue  # a link since we looked
+                raise
+            finally:
+                if at is not None:
+                    os.close(at)
+            return fd, os.fstat(fd)
+        raise StoragePermissionError("a symbolic link here changes too often")
+
+    def get(
+        self,
+        path: str,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        version: str | None = None,
+        if_match: str | None = None,
+    ) -> tuple[bytes, Stat]:
+        no_version(version)
+        fd, st = self._open_file(path)
+        try:
+            stat = _matching(path, st, if_match)
+            start, stop = span(st.st_size, start, end)
+            if stop is None:
+                return read_all(fd, start), stat
+            return read_exactly(fd, max(0, stop - start), start), stat
+        finally:
+            os.close(fd)
+
+    def reader(
+        self,
+        path: str,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        version: str | None = None,
+        if_match: str | None = None,
+    ) -> LocalReader:
+        no_version(version)
+        fd, st = self._open_file(path)
+        try:
+            return LocalReader(fd, _matching(path, st, if_match), start, end)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    # --- writing ---
+
+    def writer(self, path: str, options: WriteOptions = PLAIN) -> LocalWriter:
+        return self._writer(path, options, named=False)
+
+    def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
+        writer = self._writer(path, options, named=True)
+        try:
+            writer.write(data)
+            return writer.commit()
+        finally:
+            writer.discard()
+
+    def _writer(self, path: str, options: WriteOptions, named: bool) -> LocalWriter:
+        """`named`: where a file is to be replaced, under a hidden name at once; that is soon over and costs less."""
+        at, name, old = self._target(path)
+        named = named and old is not None and not options.if_absent
+        return LocalWriter(path, at, name, options, old, mode=self._file_mode, fsync=self._fsync, named=named)
+
+    def _target(self, path: str) -> tuple[int | None, str, os.stat_result | None]:
+        """Where a write to `path` goes, parents made, and what is there now; the caller closes the descriptor."""
+        make = self._tree.links == "follow"  # where `locate` does not notice what is missing
+        through = False
+        for _ in range(_TRIES):
+            try:
+                at, name = self._tree.locate(path, through=through, make=make)
+            except FileNotFoundError:
+                if make:
+                    raise
+                make = True
+                continue
+            try:
+                old = os.stat(name, dir_fd=at, follow_symlinks=False)
+            except FileNotFoundError:
+                return at, name, None
+            if old.st_mode & KIND == REGULAR:
+                return at, name, old
+            if at is not None:
+                os.close(at)
+            if old.st_mode & KIND != LINK:
+                refuse(old)
+            through = True
+        raise StoragePermissionError("a symbolic link here changes too often")
+
+    def edit(self, path: str, mode: str) -> BackendEditor:
+        flags = _EDIT[mode] | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        if mode == "r+":
+            os.close(self._open_file(path)[0])  # tells what is not there, and what is no file
+        for _ in range(_TRIES):
+            at, name, old = self._target(path)
+            try:
+                fd = os.open(name, flags, 0o666 if self._file_mode is None else self._file_mode, dir_fd=at)
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    continue  # a link since we looked
+                raise
+            finally:
+                if at is not None:
+                    os.close(at)
+            if old is None and self._file_mode is not None:
+                os.fchmod(fd, self._file_mode)
+            return io.FileIO(fd, mode)
+        raise StoragePermissionError("a symbolic link here changes too often")
+
+    def copy_from(
+        self,
+        source: StorageBackend,
+        source_path: str,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        version: str | None = None,
+        tick: Tick = lambda n: None,
+    ) -> Stat:
+        no_version(version)
+        fd, st = _local(source)._open_file(source_path)
+        try:
+            writer = self.writer(path, options)
+            try:
+                copied = _kernel.copy_bytes(fd, writer.fd, st.st_size, tick)
+                if copied < st.st_size:
+                    raise StorageConflictError(f"the source shrank to {copied} bytes meanwhile", retryable=True)
+                writer.wrote(copied)
+                return writer.commit()
+            finally:
+                writer.discard()
+        finally:
+            os.close(fd)
+
+    # --- changing the tree ---
+
+    def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
+        no_version(version)
+        at, name = self._tree.locate(path)
+        try:
+            if if_match is None:
+                os.unlink(name, dir_fd=at)
+            else:
+                with locked("." if at is not None else os.path.dirname(name), at):
+                    check_match(name, at, if_match)
+                    os.unlink(name, dir_fd=at)
+        except PermissionError:
+            if _kernel.is_directory(name, at):  # what some systems say of a directory
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
+            raise
+        finally:
+            if at is not None:
+                os.close(at)
+
+    def mkdir(self, path: str) -> None:
+        with self._spot(path) as (at, name):
+            make_directory(name, at, self._dir_mode)
+
+    def rmdir(self, path: str) -> None:
+        with self._spot(path) as (at, name):
+            os.rmdir(name, dir_fd=at)
+
+    def rename_from(self, source: StorageBackend, source_path: str, path: str, options: WriteOptions = PLAIN) -> Stat:
+        origin = _local(source)
+        if (origin._file_mode, origin._dir_mode) != (self._file_mode, self._dir_mode):
+            raise UnsupportedOperation("what is renamed would keep a mode that this mount does not give")
+        with origin._spot(source_path) as (source_at, source_name):
+            os.stat(source_name, dir_fd=source_at, follow_symlinks=False)  # a missing source makes no directories
+            with self._spot(path, make=True) as (at, name):
+                try:
+                    if options.if_absent:
+                        _kernel.rename_absent(source_name, source_at, name, at)
+                    else:
+                        os.rename(source_name, name, src_dir_fd=source_at, dst_dir_fd=at)
+                except OSError as error:
+                    if error.errno == errno.EXDEV:
+                        raise UnsupportedOperation("these are two file systems") from error
+                    raise
+        return self.stat(path)
+
+    def set_mtime(self, path: str, mtime: float) -> None:
+        through = self.stat(path).is_symlink
+        with self._spot(path, through=through) as (at, name):
+            st = os.stat(name, dir_fd=at, follow_symlinks=False)
+            os.utime(name, ns=(st.st_atime_ns, nanoseconds(mtime)), dir_fd=at, follow_symlinks=False)
+
+    def symlink(self, path: str, target: str) -> None:
+        """Makes a relative link; its target stays below the root of the mount, existing or not."""
+        if self._tree.links == "refuse":
+            raise StoragePermissionError("the mount follows no symbolic links ('symlinks: refuse') and makes none")
+        goal = os.path.join(os.path.realpath(self.native_path("")), target)
+        above = os.path.realpath(os.path.dirname(self.native_path(path)))
+        with self._spot(path) as (at, name):
+            os.symlink(os.path.relpath(goal, above), name, dir_fd=at)
+
+    def readlink(self, path: str) -> str:
+        with self._spot(path) as (at, name):
+            try:
+                return os.readlink(name, dir_fd=at)
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    raise StoragePathError("not a symbolic link") from error
+                raise
+
+    def free_space(self) -> int:
+        found = os.statvfs(self._tree.base)
+        return found.f_bavail * found.f_frsize
+
+
+def _local(source: StorageBackend) -> LocalStorage:
+    if not isinstance(source, LocalStorage):
+        raise UnsupportedOperation("the other side is not in the local file system")
+    return source
+
+
+def _matching(path: str, st: os.stat_result, if_match: str | None) -> Stat:
+    stat = described(path, st)
+    if if_match is not None and stat.etag != if_match:
+        raise conflict(if_match, stat.etag)
+    return stat
+
+
+def _is_link(name: str, at: int | None) -> bool:
+    return os.stat(name, dir_fd=at, follow_symlinks=False).st_mode & KIND == LINK
+
+
+def _features(base: str) -> Features:
+    return Features(
+        if_absent="atomic",
+        if_match="advisory",
+        case_sensitive=not folds_case(base),
+        mtime_resolution=1e-6,
+        keeps_mtime=True,
+        keeps_mode=True,
+        max_segment=255,
+        backslash=os.sep == "/",
+        surrogates=True,
+    )

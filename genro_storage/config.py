@@ -145,10 +145,20 @@ def _shaped(content: object, interpolate: bool, directory: str, origin: str) -> 
         entries = content["mounts"] or []
     elif isinstance(content, Mapping) and isinstance(content.get("name"), str):
         entries = [content]
-    elif isinstance(content, Mapping) and set(content) & set(flags) and not any(
-        isinstance(content[key], Mapping) for key in set(content) & set(flags)
+    elif (
+        isinstance(content, Mapping)
+        and set(content) & set(flags)
+        and not any(isinstance(content[key], Mapping) for key in set(content) & set(flags))
     ):
-        return _shaped({"mounts": {k: v for k, v in content.items() if k not in flags}, **{k: content[k] for k in flags if k in content}}, interpolate, directory, origin)
+        return _shaped(
+            {
+                "mounts": {k: v for k, v in content.items() if k not in flags},
+                **{k: content[k] for k in flags if k in content},
+            },
+            interpolate,
+            directory,
+            origin,
+        )
     mounts = [_interpolated(entry) if interpolate else entry for entry in _entries(entries)]
     return Config(mounts, **flags, directory=directory, origin=origin)
 
@@ -204,7 +214,9 @@ def parse_size(value: object) -> int:
     """Bytes from an int or from text such as ``"8MiB"`` or ``"8MB"``, powers of 1024; else `ValueError`."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?\s*", value, re.IGNORECASE)):
+    if isinstance(value, str) and (
+        match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?\s*", value, re.IGNORECASE)
+    ):
         return int(float(match[1]) * _UNITS[match[2].lower()])
     raise ValueError(f"expected a size such as 1048576 or '8MiB', got {value!r}")
 
@@ -213,7 +225,11 @@ def parse_duration(value: object) -> float:
     """Seconds from a number or from text such as ``"5m"`` or ``"1.5h"``; else `ValueError`."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
         return float(value)
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value)) and match[2] in _SECONDS:
+    if (
+        isinstance(value, str)
+        and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value))
+        and match[2] in _SECONDS
+    ):
         return float(match[1]) * _SECONDS[match[2]]
     raise ValueError(f"expected a duration such as 30 or '5m', got {value!r}")
 

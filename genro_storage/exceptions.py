@@ -1,4 +1,4 @@
-"""The errors: one tree, each class also the builtin it means, each saying where it happened and whether a retry may help."""
+"""The errors: one tree, each class also the builtin it means, each saying where it happened and if a retry may help."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ class StorageError(Exception):
     default_retryable: ClassVar[bool] = False
     default_errno: ClassVar[int | None] = None
 
+    errno: int | None
     operation: str | None
     mount: str | None
     path: str | None

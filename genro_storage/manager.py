@@ -125,7 +125,9 @@ class StorageManager:
     def mounts(self) -> Mapping[str, MountInfo]:
         """name → `MountInfo`, read-only."""
         current = self._table
-        return MappingProxyType({name: self._info(current.entries[name], mount) for name, mount in current.mounts.items()})
+        return MappingProxyType(
+            {name: self._info(current.entries[name], mount) for name, mount in current.mounts.items()}
+        )
 
     def _info(self, entry: table.Entry, mount: Mount) -> MountInfo:
         root = mount.backend.native_path("")
@@ -153,7 +155,9 @@ class StorageManager:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f". Did you mean '{near[0]}'?" if near else ""
         listed = ", ".join(known) or "(none configured)"
-        return StorageMountNotFoundError(f"Mount point '{name}' not found. Available mounts: {listed}{hint}", mount=name)
+        return StorageMountNotFoundError(
+            f"Mount point '{name}' not found. Available mounts: {listed}{hint}", mount=name
+        )
 
     def _url_mount(self, url: str) -> tuple[Mount, str, str]:
         key, entry, path = table.url_entry(url)
@@ -224,7 +228,7 @@ class StorageManager:
         end = dest if isinstance(dest, StorageNode) else self.node(dest)
         slash = isinstance(dest, str) and dest.endswith("/")
         report = getattr(transfer, operation)(start, end, slash=slash, **options)
-        landed = end if report.destination_path == end.path else end.sibling(report.destination_path)
+        landed = end if report.target_path == end.path else end.sibling(report.target_path)
         return landed, report
 
     # --- behind the mounts ---
@@ -277,13 +281,16 @@ class StorageManager:
         needed: dict[str, tuple[dict[str, Any], str]] = {}
         for name in names:
             self._mount(name)
-            above: str | None = name
-            while above in entries:
-                entry = entries[above]
-                needed[above] = (self._portable_keys(entry), entry.directory)
-                above = entry.parent
-        own = {name: cls for name, cls in self._own_types.items() if any(k.get("type") == name for k, _ in needed.values())}
-        return _Portable(type(self), self._identity, self._urls, own, {name: needed[name] for name in entries if name in needed})
+            entry = entries.get(name)
+            while entry is not None:
+                needed[entry.name] = (self._portable_keys(entry), entry.directory)
+                entry = entries[entry.parent] if entry.parent else None
+        own = {
+            name: cls for name, cls in self._own_types.items() if any(k.get("type") == name for k, _ in needed.values())
+        }
+        return _Portable(
+            type(self), self._identity, self._urls, own, {name: needed[name] for name in entries if name in needed}
+        )
 
     def _portable_keys(self, entry: table.Entry) -> dict[str, Any]:
         changed = getattr(self._table.mounts[entry.name].backend, "pickle_options", None)

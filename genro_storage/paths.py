@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeVar
 
 from .exceptions import StoragePathError
 
@@ -23,12 +24,17 @@ STRICT = Rules()
 
 
 def split(text: str) -> tuple[str, str]:
-    """``"m:a/b"`` → ``("m", "a/b")``, neither normalised; raises `StoragePathError` for "" and URLs, `TypeError` for other types."""
+    """``"m:a/b"`` → ``("m", "a/b")``, not yet normalised.
+
+    Raises `StoragePathError` for "" and URLs, `TypeError` for other types.
+    """
     if not isinstance(text, str):
         raise TypeError(f"a path is a str 'mount:path', not {type(text).__name__}")
     mount, _, path = text.partition(":")
     if path[:2] == "//" and SCHEME.match(text):
-        raise StoragePathError(f"'{_without_userinfo(text)}' is a URL, not a 'mount:path'", path=_without_userinfo(text))
+        raise StoragePathError(
+            f"'{_without_userinfo(text)}' is a URL, not a 'mount:path'", path=_without_userinfo(text)
+        )
     if not mount:
         raise StoragePathError(f"no mount name in '{text}'; write 'mount:path'", path=text)
     return mount, path
@@ -39,9 +45,9 @@ def _without_userinfo(url: str) -> str:
 
 
 def normalise(path: str, rules: Rules = STRICT) -> str:
-    """The one spelling of a relative path: no empty or ``.`` segments, no slash at either end; "" is the root.
+    """The one spelling of a relative path: no empty or ``.`` segments, no slash at either end, "" for the root.
 
-    Raises `StoragePathError` for ``..``, NUL, ``\\``, a reserved segment or undecodable text, `TypeError` for other types.
+    Raises `StoragePathError` for ``..``, NUL, ``\\``, a reserved segment and undecodable text.
     """
     try:
         if (
@@ -54,7 +60,7 @@ def normalise(path: str, rules: Rules = STRICT) -> str:
             and path.isascii()
         ):
             return path
-    except (IndexError, TypeError):
+    except (AttributeError, LookupError, TypeError):
         if path == "":
             return ""
     return _normalise(path, rules)
@@ -150,7 +156,12 @@ def is_below(path: str, ancestor: str) -> bool:
     return not ancestor or path == ancestor or path.startswith(ancestor + "/")
 
 
-_ENCODINGS = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz", "br": "application/x-brotli"}
+_ENCODINGS = {
+    "gzip": "application/gzip",
+    "bzip2": "application/x-bzip2",
+    "xz": "application/x-xz",
+    "br": "application/x-brotli",
+}
 _UNKNOWN_TYPE = "application/octet-stream"
 
 
@@ -167,6 +178,8 @@ def content_type(path: str) -> str:
 # Patterns: `*`, `?`, `[…]`, `[!…]` stay inside a segment, `**` spans any number of segments, none included.
 
 _MAGIC = re.compile(r"[*?[]")
+_CLASS = r"\[!?+(?:\][^\]]*|[^\]]+)\]"
+_TOKEN = re.compile(f"{_CLASS}|.", re.DOTALL)
 
 
 def has_magic(text: str) -> bool:
@@ -175,7 +188,7 @@ def has_magic(text: str) -> bool:
 
 
 def pattern_segments(pattern: str, *, strict: bool = False) -> tuple[str, ...]:
-    """The segments of a pattern; raises `StoragePathError` (a `ValueError`) for an empty or absolute pattern and for ``..``.
+    """The segments of a pattern; empty, absolute or with ``..`` it is a `StoragePathError` (a `ValueError`).
 
     `strict` also refuses an unbalanced ``[``, which otherwise means itself, as in `fnmatch`.
     """
@@ -186,46 +199,69 @@ def pattern_segments(pattern: str, *, strict: bool = False) -> tuple[str, ...]:
     if "\0" in pattern:
         _refuse("NUL in a pattern", pattern)
     segments = tuple(segment for segment in pattern.split("/") if segment and segment != ".")
-    segments = tuple(one for one, before in zip(segments, ("", *segments), strict=False) if (one, before) != ("**", "**"))
+    segments = tuple(
+        one for one, before in zip(segments, ("", *segments), strict=False) if (one, before) != ("**", "**")
+    )
     if ".." in segments:
         _refuse("Parent directory traversal ('..') is not allowed in a pattern", pattern)
-    if strict and any("[" in re.sub(r"\[!?\]?[^\]]*\]", "", segment) for segment in segments):
+    if strict and any("[" in re.sub(_CLASS, "", segment) for segment in segments):
         _refuse("unbalanced '[' in a pattern", pattern)
     return segments
 
 
 @lru_cache(maxsize=512)
 def compile_pattern(segments: tuple[str, ...], case_sensitive: bool = True) -> re.Pattern[str]:
-    """A regular expression for `fullmatch` over a whole relative path."""
-    flags = re.DOTALL if case_sensitive else re.DOTALL | re.IGNORECASE
-    regex = ""
-    last = len(segments) - 1
-    for number, segment in enumerate(segments):
-        if segment == "**":
-            regex += ".*" if number == last else "(?:[^/]+/)*"
+    """A regular expression for `fullmatch` over a whole relative path; its time is bounded for any pattern and path."""
+    first, *others = _runs(segments, "**")
+    regex = "/".join(map(_segment_regex, first))
+    if others:
+        glue = "/" if first else ""
+        for run in others[:-1]:  # atomic: the nearest place for a run of segments leaves most room for what follows
+            regex += f"{glue}(?>(?:[^/]+/)*?{'/'.join(map(_segment_regex, run))}(?![^/]))"
+            glue = "/"
+        if others[-1]:
+            regex += f"{glue}(?:[^/]+/)*{'/'.join(map(_segment_regex, others[-1]))}"
         else:
-            regex += _segment_regex(segment) + ("" if number == last else "/")
-    if len(segments) > 1 and segments[-1] == "**":
-        regex = regex.removesuffix("/.*") + "(?:/.*)?"
-    return re.compile(regex, flags)
+            regex += "(?:/.*)?" if glue else ".*"
+    return re.compile(regex, re.DOTALL if case_sensitive else re.DOTALL | re.IGNORECASE)
+
+
+_T = TypeVar("_T")
+
+
+def _runs(items: Iterable[_T], separator: _T) -> list[list[_T]]:
+    """As `str.split`, for sequences."""
+    runs: list[list[_T]] = [[]]
+    for item in items:
+        if item == separator:
+            runs.append([])
+        else:
+            runs[-1].append(item)
+    return runs
 
 
 def _segment_regex(segment: str) -> str:
-    regex, position = "", 0
-    while position < len(segment):
-        char = segment[position]
-        position += 1
-        if char == "*":
-            regex += "[^/]*"
-        elif char == "?":
-            regex += "[^/]"
-        elif char == "[" and (group := re.compile(r"(!?)(\]?[^\]]*)\]").match(segment, position)):
-            inside = group[2].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^").replace("&&", "&\\&")
-            inside = inside.replace("||", "|\\|").replace("~~", "~\\~").replace("--", "-\\-")
-            if inside.startswith("]"):
-                inside = "\\" + inside
-            regex += f"(?!/)[{'^' if group[1] else ''}{inside}]"
-            position = group.end()
+    pieces = [_piece(token) for token in _TOKEN.findall(segment)]
+    first, *others = ("".join(run) for run in _runs(pieces, "*"))
+    middle = "".join(f"(?>[^/]*?{run})" for run in others[:-1] if run)
+    return first + middle + (f"[^/]*{others[-1]}" if others else "")
+
+
+def _piece(token: str) -> str:
+    if token in ("*", "?"):
+        return "*" if token == "*" else "[^/]"
+    if len(token) == 1:
+        return re.escape(token)
+    negated, inside = token[1] == "!", token[1:-1]
+    chars, position = "", int(negated)
+    while position < len(inside):
+        low, high = inside[position], inside[position + 2 : position + 3]
+        if high and inside[position + 1] == "-":
+            chars += f"{re.escape(low)}-{re.escape(high)}" if low <= high else ""
+            position += 3
         else:
-            regex += re.escape(char)
-    return regex
+            chars += re.escape(low)
+            position += 1
+    if negated:
+        return f"[^/{chars}]"
+    return f"(?!/)[{chars}]" if chars else "(?!)"

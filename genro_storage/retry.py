@@ -1,15 +1,21 @@
-"""When to try again: how often, and how long to wait in between."""
+"""Calls of a driver: when to try again, how long to wait, and what the user is told when it fails for good."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from .exceptions import StorageError
+from .exceptions import StorageError, from_builtin
 
 FIRST_DELAY = 0.5
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Settle = Callable[[StorageError], Any]
+"""Judges a refusal that follows a lost answer: our own success (the result, not None) or not (None)."""
 
 
 class RetryPolicy(NamedTuple):
@@ -24,15 +30,88 @@ class RetryPolicy(NamedTuple):
         return error.retryable and attempt < self.retries
 
     def wait(self, attempt: int, error: StorageError) -> None:
-        """Waits before retry number `attempt` (from 0); a server's Retry-After goes before our own guess."""
+        """Waits before retry number `attempt` (from 0)."""
         self.sleep(self.delay(attempt, error))
 
     def delay(self, attempt: int, error: StorageError) -> float:
-        """Seconds to wait before retry number `attempt` (from 0)."""
+        """Seconds to wait before retry number `attempt` (from 0); a server's Retry-After goes before our own guess."""
         if error.retry_after is not None:
             return min(self.max_delay, error.retry_after)
         longest: float = min(self.max_delay, FIRST_DELAY * 2**attempt)
         return longest * random.random()  # jitter needs no secrecy
 
 
+DEFAULT_RETRY = RetryPolicy()
 NO_RETRY = RetryPolicy(retries=0)
+
+
+class Guard:
+    """Calls a driver on behalf of one mount.
+
+    The success path is one `try`; behind it errors become ours, tell mount, path and operation, and what may be
+    repeated is repeated.
+    """
+
+    def __init__(
+        self,
+        mount: str,
+        translate: Callable[[Exception], StorageError | None],
+        policy: RetryPolicy = DEFAULT_RETRY,
+        secrets: Sequence[str] = (),
+    ) -> None:
+        self.mount = mount
+        self.translate = translate
+        self.policy = policy
+        self.secrets = tuple(secret for secret in secrets if secret)
+
+    def call(self, operation: str, path: str, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`method(*args, **kwargs)`."""
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - a driver call: `failure` translates
+            return self.again(error, operation, path, lambda: method(*args, **kwargs))
+
+    def settled(self, operation: str, path: str, call: Callable[[], T], settle: Settle) -> T:
+        """`call()`, a change whose answer may be lost: a refusal after a retry may be our own success."""
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - a driver call: `failure` translates
+            return self.again(error, operation, path, call, settle)
+
+    def again(
+        self, error: Exception, operation: str, path: str, call: Callable[[], T], settle: Settle | None = None
+    ) -> T:
+        """Repeats `call` after it failed with `error`, as long as the policy allows; raises our error otherwise."""
+        attempt = 0
+        while True:
+            failure = self.failure(error, operation, path)
+            if attempt and settle and not failure.retryable and (result := settle(failure)) is not None:
+                return result  # type: ignore[no-any-return]
+            self.wait_or_raise(attempt, failure, error)
+            attempt += 1
+            try:
+                return call()
+            except Exception as latest:  # noqa: BLE001 - a driver call, as above
+                error = latest
+
+    def wait_or_raise(self, attempt: int, failure: StorageError, error: Exception) -> None:
+        """Waits before the next try if there may be one, else raises."""
+        if not self.policy.allows(attempt, failure):
+            raise failure from (failure.__cause__ if failure is error else error)
+        self.policy.wait(attempt, failure)
+
+    def failure(self, error: Exception, operation: str, path: str) -> StorageError:
+        """Our error for any error, telling in the user's words where it happened."""
+        failure = error if isinstance(error, StorageError) else self.translate(error) or from_builtin(error)
+        if failure.mount is None:
+            failure.mount, failure.path = self.mount, path
+            failure.operation = failure.operation or operation
+            shown = f"{self.mount}/{path}" if "://" in self.mount else f"{self.mount}:{path}"
+            failure.message = f"{self._redacted(failure.message)}: '{shown}'"
+            failure.args = (failure.message,)
+        return failure
+
+    def _redacted(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text

@@ -1,14 +1,15 @@
-"""The files a user holds: real `io` objects over the port's readers, writers and editors."""
+"""The files a user holds, real `io` objects, and the port's readers and writers with late errors translated."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .backends.base import BackendEditor, BackendReader, BackendWriter
+from .retry import Guard
 from .types import Stat
 
 if TYPE_CHECKING:
@@ -21,8 +22,93 @@ OpenRange = Callable[[int, int | None, str | None], BackendReader]
 """(start, end, if_match) → a reader of that range of the file."""
 
 
+class MountReader:
+    """A backend's reader with context for late errors; a retry goes on in the same object or fails."""
+
+    def __init__(
+        self, guard: Guard, path: str, opened: OpenRange, start: int, end: int | None, if_match: str | None
+    ) -> None:
+        self._guard, self._path, self._opened, self._end = guard, path, opened, end
+        self._reader = guard.call("read", path, opened, start, end, if_match)
+        self.stat = self._reader.stat
+        self._position = max(0, (self.stat.size or 0) + start) if start < 0 else start
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes; b"" at the end."""
+        try:
+            data = self._reader.read(size)
+        except Exception as error:
+            if self.stat.etag is None:  # nothing would prove that a reopened file is the same object
+                raise self._guard.failure(error, "read", self._path) from error
+            data = self._guard.again(error, "read", self._path, lambda: self._resumed(size))
+        self._position += len(data)
+        return data
+
+    def _resumed(self, size: int) -> bytes:
+        self._reader.close()
+        self._reader = self._opened(self._position, self._end, self.stat.etag)
+        return self._reader.read(size)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class MountWriter:
+    """A backend's writer with context for errors; what the port lets be repeated is repeated."""
+
+    def __init__(self, guard: Guard, path: str, writer: BackendWriter) -> None:
+        self._guard, self._path, self._writer = guard, path, writer
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            self._writer.write(data)
+        except Exception as error:  # noqa: BLE001 - a driver call: the guard translates
+            self._guard.again(error, "write", self._path, lambda: self._writer.write(b""))
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        return self._guard.call("write", self._path, self._writer.commit, hashes)
+
+    def discard(self) -> None:
+        self._writer.discard()
+
+
+class MountEditor:
+    """A backend's editor with context for errors; nothing is repeated."""
+
+    def __init__(self, guard: Guard, path: str, editor: BackendEditor) -> None:
+        self._editor = editor
+        self._guard, self._path = guard, path
+
+    def _call(self, method: Callable[..., int | None], *args: object) -> int:
+        try:
+            return method(*args) or 0
+        except Exception as error:
+            raise self._guard.failure(error, "edit", self._path) from error
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._call(self._editor.readinto, buffer)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        return self._call(self._editor.write, data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._call(self._editor.seek, offset, whence)
+
+    def tell(self) -> int:
+        return self._call(self._editor.tell)
+
+    def truncate(self, size: int) -> int:
+        return self._call(self._editor.truncate, size)
+
+    def flush(self) -> None:
+        self._call(self._editor.flush)
+
+    def close(self) -> None:
+        self._call(self._editor.close)
+
+
 class RawReader(io.RawIOBase):
-    """A seekable reader: one stream while read in order, ranges of growing size after a seek, always the same object."""
+    """A seekable reader of one object: a stream while read in order, ranges of growing size after a seek."""
 
     def __init__(self, open_range: OpenRange) -> None:
         self._open_range = open_range

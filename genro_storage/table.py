@@ -57,7 +57,7 @@ class Table:
     mounts: Mapping[str, Mount] = field(default_factory=lambda: MappingProxyType({}))
 
     def with_entries(self, new: Mapping[str, Entry], builder: Builder) -> Table:
-        """A table that also has `new`, same names replaced; mounts whose entry and parents stay are kept as they are."""
+        """A table that also has `new`, same names replaced; mounts whose entry and parents stay are kept."""
         return builder.build({**self.entries, **new}, self)
 
     def without(self, name: str, builder: Builder) -> Table:
@@ -102,7 +102,7 @@ def _shown(given: Mapping[str, Any]) -> str:
     return "the entry with the keys " + (", ".join(sorted(map(str, given))) or "(none)")
 
 
-class _naming:  # noqa: N801 - reads as a phrase: with _naming(mount)
+class _naming:
     """Puts the mount's name before the message of any error of ours."""
 
     def __init__(self, mount: str) -> None:
@@ -203,7 +203,9 @@ class Builder:
     def _relative(self, entry: Entry, mounts: Mapping[str, Mount]) -> Mount:
         unknown = sorted(set(entry.keys) - {"path"})
         if unknown:
-            raise StorageConfigError(f"unknown key '{unknown[0]}' for a relative mount; its keys are those of its parent")
+            raise StorageConfigError(
+                f"unknown key '{unknown[0]}' for a relative mount; its keys are those of its parent"
+            )
         above, path = paths.split(entry.given["path"])
         if above not in mounts:
             raise StorageConfigError(f"Parent mount '{above}' not found. Mounts: {', '.join(mounts) or 'none'}")
@@ -214,7 +216,7 @@ class Builder:
             level=min(entry.level, parent.level),
             retry=entry.retry,
             allow_backslash=entry.allow_backslash or parent.rules.backslash,
-            secrets=parent.secrets,
+            secrets=parent.guard.secrets,
         )
 
     def mount(self, entry: Entry, *, name: str | None = None) -> Mount:
@@ -225,7 +227,9 @@ class Builder:
         if backend.features.readonly and entry.given.get("permissions", "readonly") != "readonly":
             raise StorageConfigError(f"type '{entry.type}' is read-only; its 'permissions' can only be readonly")
         if entry.allow_backslash and not backend.features.backslash:
-            raise StorageConfigError(f"'allow_backslash' is not possible here: type '{entry.type}' takes it as a separator")
+            raise StorageConfigError(
+                f"'allow_backslash' is not possible here: type '{entry.type}' takes it as a separator"
+            )
         return Mount(
             name or entry.name,
             backend,
@@ -276,9 +280,16 @@ def _keywords(cls: Any) -> tuple[str, ...]:
 
 
 def _annotations(kind: Any) -> Mapping[str, Any]:
-    return inspect.get_annotations(kind) if not hasattr(kind, "__mro__") else {
-        key: None for base in reversed(kind.__mro__) for key in inspect.get_annotations(base) if not key.startswith("_")
-    }
+    return (
+        inspect.get_annotations(kind)
+        if not hasattr(kind, "__mro__")
+        else {
+            key: None
+            for base in reversed(kind.__mro__)
+            for key in inspect.get_annotations(base)
+            if not key.startswith("_")
+        }
+    )
 
 
 def _canonical(entry: Entry, aliases: Mapping[str, str], known: tuple[str, ...]) -> dict[str, Any]:

@@ -25,9 +25,9 @@ _registered: dict[str, Any] = {}
 
 
 def register_backend_type(name: str, cls: type, *, replace: bool = False, into: dict[str, Any] | None = None) -> None:
-    """Makes `cls`, a `StorageBackend`, the type `name` for the whole process (or only in `into`, a manager's own table).
+    """Makes `cls`, a `StorageBackend`, the type `name` for the whole process, or only `into` a manager's own table.
 
-    Raises `StorageConfigError` for another kind of class, a bad name, or a built-in or registered one without `replace`.
+    Another kind of class, a bad name, or a name taken already without `replace` is a `StorageConfigError`.
     """
     from .base import StorageBackend
 
@@ -42,7 +42,7 @@ def register_backend_type(name: str, cls: type, *, replace: bool = False, into: 
 
 
 def backend_class(name: str, own: dict[str, Any] | None = None) -> Any:
-    """The class of a type; unknown → `StorageConfigError`, its driver missing → `StorageDriverError` naming the extra."""
+    """The class of a type; unknown → `StorageConfigError`, no driver → `StorageDriverError` naming the extra."""
     name = ALIASES.get(name, name)
     found = (own or {}).get(name) or _registered.get(name) or _BUILTIN.get(name)
     if found is None:

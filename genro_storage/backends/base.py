@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from functools import wraps
 from typing import Any, ClassVar, Protocol, Self
 
 from msgspec import Struct
@@ -12,7 +11,6 @@ from msgspec import Struct
 from .. import config
 from ..exceptions import (
     StorageConflictError,
-    StorageCorruptedError,
     StorageError,
     StorageNotADirectoryError,
     StorageNotFoundError,
@@ -20,6 +18,10 @@ from ..exceptions import (
 )
 from ..paths import join
 from ..types import PLAIN, Features, Stat, WriteOptions
+from ._bytes import BytesReader as BytesReader
+from ._bytes import BytesWriter as BytesWriter
+from ._bytes import check_size as check_size
+from ._bytes import cut as cut
 
 Tick = Callable[[int], object]
 """Called with bytes done; may wait (bandwidth) and may raise (cancel)."""
@@ -119,7 +121,7 @@ class BackendWriter(Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> object: ...
 
     def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
-        """Judges the conditions and the announced size, checks the hashes it can, makes the bytes visible in one step."""
+        """Judges conditions and announced size, checks the hashes it can, makes the bytes visible in one step."""
 
     def discard(self) -> None:
         """Gives up: the old bytes stay. Idempotent, never raises, does nothing after a commit."""
@@ -155,11 +157,6 @@ class StorageBackend:
     options: Any = None
     context: Context = Context()
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "delete" in vars(cls) and hasattr(cls, "read_bytes") and cls.stat is StorageBackend.stat:
-            cls.delete = _simple_delete(vars(cls)["delete"])  # type: ignore[method-assign]
-
     def __init__(self, options: Any = None) -> None:
         self.options = options
         self.root = getattr(options, "path", "").strip("/")
@@ -182,6 +179,10 @@ class StorageBackend:
 
     def rooted(self, path: str) -> Self:
         """The same storage seen from a directory below; shares the connection."""
+        if callable(getattr(self, "read_bytes", None)):  # a driver of the simple five knows nothing of roots
+            from .below import Below
+
+            return Below(self, path)  # type: ignore[return-value]
         twin = copy(self)
         twin.root = join(self.root, path)
         return twin
@@ -205,7 +206,7 @@ class StorageBackend:
 
         Where directories are implied (`features.real_dirs` False) a directory without a key of its own is absent here.
         """
-        _no_version(version)
+        no_version(version)
         for entry in self._listed(path.rpartition("/")[0]):
             if entry.path == path and not entry.is_dir:
                 return entry if entry.size is not None else Stat(path, len(self._read(path)))
@@ -220,7 +221,7 @@ class StorageBackend:
         """
         entries = [entry for entry in self._listed(path) if entry.path > after]
         if not entries and path and not after:
-            if self._need("exists")(self.native_path(path)):
+            if self._need("exists")(path):
                 raise StorageNotADirectoryError("Not a directory")
             raise StorageNotFoundError("No such directory")
         yield entries[:limit]
@@ -239,7 +240,7 @@ class StorageBackend:
         Missing → `StorageNotFoundError`, a directory → `StorageIsADirectoryError`, other bytes than `if_match` →
         `StorageConflictError`.
         """
-        _no_version(version)
+        no_version(version)
         if if_match is not None:
             raise UnsupportedOperation("this storage has no etags")
         data = self._read(path)
@@ -250,7 +251,10 @@ class StorageBackend:
         return BytesWriter(lambda data: self.put(path, data, options), options.size)
 
     def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
-        """Removes exactly this key; a link, never its target. Missing → `StorageNotFoundError` where the store tells."""
+        """Removes exactly this key; a link, never its target.
+
+        Missing → `StorageNotFoundError` where the store tells; a real directory → `StorageIsADirectoryError`.
+        """
         raise UnsupportedOperation("this storage cannot delete")
 
     def mkdir(self, path: str) -> None:
@@ -288,7 +292,7 @@ class StorageBackend:
             finally:
                 writer.discard()
         _no_condition(options)
-        self._need("write_bytes")(self.native_path(path), bytes(data))
+        self._need("write_bytes")(path, bytes(data))
         return Stat(path, len(data))
 
     # --- abilities: absent unless overridden and named in `abilities` ---
@@ -355,12 +359,12 @@ class StorageBackend:
         return found
 
     def _read(self, path: str) -> bytes:
-        data: bytes = self._need("read_bytes")(self.native_path(path))
+        data: bytes = self._need("read_bytes")(path)
         return data
 
     def _listed(self, path: str) -> list[Stat]:
         """`list_dir` gives names (a directory's ends in "/") or Stats whose path is the name."""
-        entries: Iterable[str | Stat] = self._need("list_dir")(self.native_path(path))
+        entries: Iterable[str | Stat] = self._need("list_dir")(path)
         stats = []
         for entry in entries:
             given = entry.path if isinstance(entry, Stat) else entry
@@ -377,29 +381,13 @@ def overridden(cls: type[StorageBackend]) -> frozenset[str]:
     return frozenset(name for name in ABILITIES if getattr(cls, name) is not getattr(StorageBackend, name))
 
 
-def _simple_delete(own: Any) -> Any:
-    """The port's `delete` over a simple driver's, which takes a full path, as the other four do."""
-
-    @wraps(own)
-    def delete(self: StorageBackend, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
-        _no_version(version)
-        if if_match is not None:
-            raise UnsupportedOperation("this storage has no etags")
-        whole = self
-        if self.root:  # so that an inherited delete, reached by super(), does not put the root before the path again
-            whole = copy(self)
-            whole.root = ""
-        own(whole, self.native_path(path))
-
-    return delete
-
-
 def order(entry: Stat) -> bytes:
     """The bytewise order of listings: a directory sorts as ``name/``."""
     return (entry.path + "/" if entry.is_dir else entry.path).encode("utf-8", "surrogateescape")
 
 
-def _no_version(version: str | None) -> None:
+def no_version(version: str | None) -> None:
+    """Refuses a version where the storage has none."""
     if version is not None:
         raise UnsupportedOperation("this storage does not support versioning")
 
@@ -407,60 +395,6 @@ def _no_version(version: str | None) -> None:
 def _no_condition(options: WriteOptions) -> None:
     if options.if_absent or options.if_match is not None:
         raise UnsupportedOperation("this storage has no conditional writes")
-
-
-def cut(data: bytes, start: int, end: int | None) -> bytes:
-    """The range [start, end) of bytes in memory; a negative start is a suffix."""
-    if start < 0:
-        start = max(0, len(data) + start)
-    return data[start:] if end is None else data[start : max(start, end)]
-
-
-class BytesReader:
-    """A reader over bytes in memory."""
-
-    def __init__(self, data: bytes, stat: Stat) -> None:
-        self.stat = stat
-        self._rest = memoryview(data)
-
-    def read(self, size: int = -1) -> bytes:
-        size = len(self._rest) if size < 0 else size
-        taken, self._rest = bytes(self._rest[:size]), self._rest[size:]
-        return taken
-
-    def close(self) -> None:
-        self._rest = memoryview(b"")
-
-
-class BytesWriter:
-    """A writer that collects in memory and hands all to one function at commit."""
-
-    def __init__(self, put: Callable[[bytes], Stat], size: int | None = None) -> None:
-        self._put = put
-        self._size = size
-        self._data: bytearray | None = bytearray()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._data is None:
-            raise ValueError("write to a finished writer")
-        self._data += data
-
-    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
-        if self._data is None:
-            raise ValueError("commit of a finished writer")
-        check_size(self._size, len(self._data))
-        stat = self._put(bytes(self._data))
-        self._data = None
-        return stat
-
-    def discard(self) -> None:
-        self._data = None
-
-
-def check_size(announced: int | None, written: int) -> None:
-    """A writer that was told a size holds to it: `StorageCorruptedError` otherwise."""
-    if announced is not None and announced != written:
-        raise StorageCorruptedError(f"{written} bytes came where {announced} were announced", retryable=True)
 
 
 def conflict(if_match: str, found: str | None) -> StorageConflictError:

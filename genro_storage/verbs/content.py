@@ -56,7 +56,9 @@ def _etag(node: StorageNode, condition: Condition) -> str | None:
 
 
 def _unsupported(node: StorageNode, reason: str) -> UnsupportedOperation:
-    return UnsupportedOperation(f"{reason}: '{node.fullpath}'", operation="write", mount=node.mount_name, path=node.path)
+    return UnsupportedOperation(
+        f"{reason}: '{node.fullpath}'", operation="write", mount=node.mount_name, path=node.path
+    )
 
 
 def refuse_snapshot(node: StorageNode) -> None:
@@ -93,7 +95,9 @@ def _unchanged(mount: Mount, path: str, data: bytes | bytearray | memoryview) ->
     if stat.is_dir or stat.size != memoryview(data).nbytes:
         return False
     for algorithm, stored in stat.hashes.items():
-        return hashing.digest(algorithm, data) == stored
+        hasher = hashing.new(algorithm)
+        hasher.update(data)
+        return hasher.hexdigest() == stored
     return mount.get(path)[0] == bytes(data)
 
 

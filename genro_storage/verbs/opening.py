@@ -82,10 +82,14 @@ def _appending(node: StorageNode, options: dict[str, Any]) -> BinaryWriter:
         reader = mount.reader(node.path)
     except StorageNotFoundError:
         absent = features.if_absent != "none"
-        return BinaryWriter(mount.writer(node.path, content.options_for(node, **{**options, "if_absent": absent})), node.fullpath)
+        return BinaryWriter(
+            mount.writer(node.path, content.options_for(node, **{**options, "if_absent": absent})), node.fullpath
+        )
     try:
         etag = reader.stat.etag if features.if_match != "none" else None
-        how = content.options_for(node, **{"content_type": reader.stat.content_type, **options, "if_match": options["if_match"] or etag})
+        how = content.options_for(
+            node, **{"content_type": reader.stat.content_type, **options, "if_match": options["if_match"] or etag}
+        )
         file = BinaryWriter(mount.writer(node.path, how), node.fullpath)
         try:
             while chunk := reader.read(content.CHUNK):

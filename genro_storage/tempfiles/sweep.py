@@ -12,7 +12,7 @@ from .lease import DIRECTORY, PREFIX, Owner, token, translating, try_lock, turn
 logger = logging.getLogger("genro_storage.tempfiles")
 
 PASSES = 3
-"""How often a directory is emptied that somebody is still filling."""
+"""How often a directory is emptied in which somebody else is still at work."""
 
 
 class SweepReport(NamedTuple):
@@ -25,8 +25,8 @@ class SweepReport(NamedTuple):
 
 def sweep(base: str, base_fd: int) -> SweepReport:
     """Removes every dead owner directory of this user in the base directory open as `base_fd`; `base` is its path."""
-    with translating("sweep", base), turn(base_fd, fcntl.LOCK_EX), os.scandir(base_fd) as entries:
-        names = [one.name for one in entries if one.name.startswith(PREFIX) and one.is_dir(follow_symlinks=False)]
+    with translating("sweep", base), turn(base_fd, fcntl.LOCK_EX):
+        names = [name for name in os.listdir(base_fd) if name.startswith(PREFIX)]
     removed = alive = 0
     failed = {}
     for name in names:
@@ -110,15 +110,13 @@ def empty(root: int, problems: list[OSError]) -> None:
     """Removes everything below the directory open as `root`, appending to `problems` what resisted.
 
     A subdirectory is first moved to a new name in `root`: so two descriptors do for any depth, a mount point (EBUSY)
-    is not entered, and a link put in a directory's place meanwhile is moved, found to be one, and unlinked.
+    is not entered, and a link put in a directory's place meanwhile is moved, not opened, and unlinked in the next pass.
     """
     waiting = _strip(root, root, problems)
     while waiting:
         name = waiting.pop()
         try:
             fd = _open(name, root)
-            if fd is None:
-                continue
             try:
                 waiting += _strip(fd, root, problems)
             finally:
@@ -161,17 +159,12 @@ def _move_up(name: str, fd: int, root: int) -> str:
     return above
 
 
-def _open(name: str, root: int) -> int | None:
-    """A descriptor of a directory to be emptied; None if a link or a file had taken its place, which is then gone."""
+def _open(name: str, root: int) -> int:
     try:
-        try:
-            return os.open(name, DIRECTORY, dir_fd=root)
-        except PermissionError:
-            _grant(name, root)
-            return os.open(name, DIRECTORY, dir_fd=root)
-    except NotADirectoryError:
-        os.unlink(name, dir_fd=root)
-        return None
+        return os.open(name, DIRECTORY, dir_fd=root)
+    except PermissionError:
+        _grant(name, root)
+        return os.open(name, DIRECTORY, dir_fd=root)
 
 
 def _grant(name: str, fd: int) -> None:

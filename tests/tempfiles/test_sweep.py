@@ -65,10 +65,10 @@ def test_the_first_file_of_a_manager_sweeps(base, dead, owners) -> None:
 
 def test_the_report(manager, dead, base) -> None:
     manager.create_file()
-    dead(), dead()
+    gone = [dead(), dead()]
     with TempFileManager(base) as other:
-        other.lease_fd  # noqa: B018
-        assert not any(path.startswith("o-0") for path in os.listdir(base))
+        other.create_file()
+        assert not any(owner.exists() for owner in gone)
         dead()
         assert manager.sweep() == SweepReport(removed=1, alive=2, failed={})
 
@@ -103,6 +103,20 @@ def test_other_names_are_never_touched(base, manager) -> None:
     before = tree(base)
     assert manager.sweep().removed == 0
     assert {name: data for name, data in tree(base).items() if name != ".sweep"} == before
+
+
+def test_a_directory_of_another_user_is_left_to_him(manager, dead, monkeypatch) -> None:
+    owner = dead()
+    real = os.stat
+
+    def foreign(path: Any, **options: Any) -> os.stat_result:
+        found = real(path, **options)
+        return os.stat_result([*found[:4], found.st_uid + 1, *found[5:]]) if path == owner.name else found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", foreign)
+        assert manager.sweep() == SweepReport(0, 0, {})
+    assert len(tree(owner)) == 4
 
 
 # --- links
@@ -155,7 +169,7 @@ def test_a_link_swapped_in_for_the_base_during_a_sweep(
         base.symlink_to(victim)
         return True
 
-    done = patched_once(monkeypatch, "scandir", swap)
+    done = patched_once(monkeypatch, "listdir", swap)
     assert manager.sweep() == SweepReport(1, 0, {})
     assert done
     assert unharmed()
@@ -267,10 +281,17 @@ def test_read_only_trees_are_removed_without_being_root(in_fork) -> None:
             base = f"{outside}/base"
             owner = f"{base}/o-1"
             os.makedirs(f"{owner}/cache/deep/er")
+            os.makedirs(f"{owner}/closed/deep")
             os.chmod(base, 0o700)
             for folder in ("cache", "cache/deep", "cache/deep/er"):
                 open(f"{owner}/{folder}/file", "wb").close()
-            for folder, mode in (("cache/deep/er", 0o500), ("cache/deep", 0), ("cache", 0o555), ("", 0o500)):
+            for folder, mode in (
+                ("closed", 0),
+                ("cache/deep/er", 0o500),
+                ("cache/deep", 0),
+                ("cache", 0o555),
+                ("", 0o500),
+            ):
                 os.chmod(f"{owner}/{folder}", mode)
             with TempFileManager(base) as manager:
                 assert manager.sweep() == SweepReport(1, 0, {})

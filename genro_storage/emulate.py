@@ -102,10 +102,16 @@ def delete_many(backend: StorageBackend, paths: Sequence[str]) -> Iterator[tuple
 
 
 def delete_tree(backend: StorageBackend, path: str) -> None:
-    """Removes everything below, reserved and unaddressable names too; then `path` unless it is the root."""
+    """Removes everything below, reserved and unaddressable names too; then `path` unless it is the root.
+
+    A link to a directory is only unlinked.
+    """
+    if path and "symlink" in backend.abilities and backend.stat(path).is_symlink:
+        return backend.delete(path)
     empty(backend, path)
     if path and "rmdir" in backend.abilities:
         _remove_directory(backend, path)
+    return None
 
 
 def empty(backend: StorageBackend, path: str) -> None:

@@ -270,7 +270,7 @@ class LocalWriter:
 
     def _check(self) -> None:
         if self.fd < 0:
-            raise ValueError("this writer is finished")
+            raise StorageError("this writer is finished; open another one")
         if self._pid != os.getpid():
             raise StorageError("this writer was opened before the process forked; open one of its own")
 

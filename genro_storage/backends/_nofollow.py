@@ -6,7 +6,12 @@ import errno
 import os
 from typing import Literal
 
-from ..exceptions import StorageNotADirectoryError, StorageNotFoundError, StoragePermissionError
+from ..exceptions import (
+    StorageNotADirectoryError,
+    StorageNotFoundError,
+    StoragePathError,
+    StoragePermissionError,
+)
 from . import _kernel
 
 Links = Literal["inside", "follow", "refuse"]
@@ -45,8 +50,11 @@ class Tree:
 
         The last segment may be a link, and is to be opened without following, unless `through`: then the answer is the
         place it leads to. `make`: missing directories above it are made. Raises `StoragePermissionError` for a link
-        that the policy forbids or, with `through`, that leads nowhere; else what `os.open` raises.
+        that the policy forbids, `StorageNotFoundError` for one that leads nowhere, `StoragePathError` for ``..``, and
+        what `os.open` raises.
         """
+        if ".." in path and ".." in path.split("/"):
+            raise StoragePathError("Parent directory traversal ('..') is not allowed")
         full = self.absolute(path)
         if self.links == "follow":
             if make:
@@ -116,9 +124,7 @@ class Tree:
         if real != within.rstrip("/") and not real.startswith(within.rstrip("/") + "/"):
             raise StoragePermissionError(f"the symbolic link '{name}' leads out of the mount")
         if not os.path.lexists(real):
-            if link < len(segments) - 1:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            raise StoragePermissionError(f"the symbolic link '{name}' leads nowhere")
+            raise StorageNotFoundError(f"the symbolic link '{name}' leads nowhere")
         found = [segment for segment in real[len(self._prefix) :].split("/") if segment]
         if link < depth:
             depth += len(found) - link - 1

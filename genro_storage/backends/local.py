@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from itertools import islice
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,6 +17,7 @@ from ..exceptions import (
     StoragePermissionError,
     UnsupportedOperation,
 )
+from ..paths import Rules, join
 from ..types import PLAIN, Features, Stat, WriteOptions
 from . import _kernel
 from ._localfile import (
@@ -38,6 +40,7 @@ from ._nofollow import Tree, base_directory, folds_case, make_directory
 from .base import PAGE, BackendEditor, Context, Octal, Options, StorageBackend, Tick, conflict, no_version, order
 
 _TRIES = 8
+_RULES = Rules(backslash=True, surrogates=True)
 _EDIT = {
     "r+": os.O_RDWR,
     "a": os.O_WRONLY | os.O_APPEND | os.O_CREAT,
@@ -76,12 +79,14 @@ class LocalStorage(StorageBackend):
         self.features = _features(base)
 
     def rooted(self, path: str) -> Self:
-        twin = super().rooted(path)
+        twin = copy(self)
+        twin.root = join(self.root, path, rules=_RULES)
         twin._tree = self._tree.below(twin.root)
         return twin
 
     def native_path(self, path: str) -> str:
-        return self._tree.absolute(path)
+        """The absolute path as it is written; whether a link stands on it is not asked."""
+        return self._tree.absolute(join("", path, rules=_RULES))
 
     def local_path(self, path: str) -> str:
         """The absolute path; `StoragePermissionError` if a link on it leads where this mount may not follow."""
@@ -92,7 +97,7 @@ class LocalStorage(StorageBackend):
             raise
         except OSError:
             pass  # there need not be anything yet
-        return self._tree.absolute(path)
+        return self.native_path(path)
 
     @contextmanager
     def _spot(self, path: str, *, through: bool = False, make: bool = False) -> Iterator[tuple[int | None, str]]:

@@ -78,6 +78,10 @@ class LocalStorage(StorageBackend):
         self._tree = Tree(base, "", options.symlinks, options.dir_mode)
         self.features = _features(base)
 
+    @property
+    def abilities(self) -> frozenset[str]:
+        return super().abilities - ({"symlink"} if self._tree.links == "refuse" else set())
+
     def rooted(self, path: str) -> Self:
         twin = copy(self)
         twin.root = join(self.root, path, rules=_RULES)
@@ -390,7 +394,7 @@ class LocalStorage(StorageBackend):
         """Makes a relative link; its target stays below the root of the mount, existing or not."""
         if self._tree.links == "refuse":
             raise StoragePermissionError("the mount follows no symbolic links ('symlinks: refuse') and makes none")
-        goal = os.path.join(os.path.realpath(self.native_path("")), target)
+        goal = os.path.join(os.path.realpath(self.native_path("")), join("", target, rules=Rules(True, True)))
         above = os.path.realpath(os.path.dirname(self.native_path(path)))
         with self._spot(path) as (at, name):
             os.symlink(os.path.relpath(goal, above), name, dir_fd=at)

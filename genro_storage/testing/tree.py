@@ -271,12 +271,31 @@ class Tree(Cases):
         assert not mount.exists("r/s/d/f")
         assert mount.get("outside")[0] == b"0"
 
-    def test_rooted_never_climbs(self, backend: StorageBackend) -> None:
-        for path in ("..", "a/../..", "../x"):
-            with pytest.raises(StoragePathError):
-                backend.rooted(path).native_path("x")
-            with pytest.raises(StoragePathError):
-                backend.native_path(path)
+    @pytest.mark.parametrize("path", ["..", "a/../..", "../x", "/.."])
+    def test_no_root_climbs(self, backend: StorageBackend, path: str) -> None:
+        """Containment is the backend's duty too, not only that of the mount that normalises paths."""
+        with pytest.raises(StoragePathError):
+            backend.rooted(path).native_path("x")
+
+    @needs("real_dirs")
+    @pytest.mark.parametrize("path", ["../outside", "d/../../outside", "..", "../new"])
+    def test_no_path_climbs(self, backend: StorageBackend, mount: Mount, path: str) -> None:
+        """Where ``..`` would mean the directory above; a key of an object store may hold it as plain text."""
+        mount.put("outside", b"0")
+        mount.put("r/d/x", b"1")
+        below = backend.rooted("r")
+        for verb in (below.stat, below.get, below.reader, below.delete, below.mkdir, below.writer):
+            with pytest.raises((StoragePathError, StoragePermissionError)):
+                verb(path)  # type: ignore[operator]
+        with pytest.raises((StoragePathError, StoragePermissionError)):
+            below.put(path, b"2")
+        with pytest.raises((StoragePathError, StoragePermissionError)):
+            entries(below.scan(path))
+        for ability in {"symlink", "rename_from", "copy_from", "rmdir", "edit"} & backend.abilities:
+            with pytest.raises((StoragePathError, StoragePermissionError)):
+                call_across(below, ability, path)
+        assert sorted(entry.path for entry in entries(mount.walk("")) if not entry.is_dir) == ["outside", "r/d/x"]
+        assert mount.get("outside")[0] == b"0"
 
     # --- in place ---
 
@@ -345,7 +364,8 @@ class Tree(Cases):
         assert {(entry.path, entry.is_symlink) for entry in entries(mount.walk(""))} == {
             *[("d", False), ("d/f", False), ("link", True)]
         }
-        mount.delete_tree("link") if mount.is_dir("link") else mount.delete("link")
+        mount.delete_tree("link")
+        assert not mount.exists("link")
         assert mount.get("d/f")[0] == b"1"
 
     @needs("symlink")
@@ -369,3 +389,13 @@ class Tree(Cases):
         if real is not None:
             with open(real, "rb") as file:
                 assert file.read() == b"1"
+
+
+def call_across(backend: StorageBackend, ability: str, path: str) -> None:
+    """One ability with `path` as its second name, the first being a file that is there."""
+    if ability in ("rename_from", "copy_from"):
+        getattr(backend, ability)(backend, "d/x", path)
+    elif ability == "symlink":
+        backend.symlink("link", path)
+    else:
+        getattr(backend, ability)(path, *(["r+"] if ability == "edit" else []))

@@ -1,0 +1,327 @@
+"""One S3 client per process: made on first use and after fork, run on fsspec's own loop thread, closed for good."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import base64
+import hashlib
+import os
+import threading
+import weakref
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, TypeVar
+
+from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
+from aiobotocore.session import AioSession
+from botocore import UNSIGNED
+from fsspec.asyn import get_loop
+from msgspec import field
+
+from ..exceptions import StorageTimeoutError
+from .base import NetworkOptions, Secret
+
+T = TypeVar("T")
+Answer = dict[str, Any]
+
+SLOWEST = 64 * 1024
+"""Bytes per second below which an upload counts as stuck."""
+
+
+class S3Options(NetworkOptions, frozen=True, kw_only=True):
+    """The keys of type `s3`; what is left out comes from the driver's own chain (environment, profile, instance)."""
+
+    bucket: str
+    region: str | None = None
+    endpoint: str | None = None
+    access_key: str | None = None
+    secret_key: Secret | None = None
+    session_token: Secret | None = None
+    profile: str | None = None
+    anon: bool = False
+    version_aware: bool = True
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    storage_class: str | None = None
+    sse: Literal["AES256", "aws:kms"] | None = None
+    sse_kms_key_id: str | None = None
+    acl: str | None = None
+    requester_pays: bool = False
+    verify_tls: bool = True
+    checksum: Literal["auto", "crc32c", "sha256", "md5", "none"] = "auto"
+    markers: bool = True
+    client_options: dict[str, Any] = field(default_factory=dict)
+    """More settings of `botocore.config.Config`, such as `proxies` or `user_agent_extra`."""
+
+
+class OneTrySession(AIOHTTPSession):  # type: ignore[misc]  # untyped library
+    """aiohttp repeats a PUT whose answer was lost, and a conditional one would then fail on its own success."""
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        session = await super()._get_session(proxy_url)
+        session._retry_connection = False
+        return session
+
+
+class Connection:
+    """The client behind a mount and all its rooted twins; thread-safe, picklable by its options."""
+
+    def __init__(self, options: S3Options) -> None:
+        self.options = options
+        self._reset()
+        _live.add(self)
+
+    def __reduce__(self) -> Any:
+        return Connection, (self.options,)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._slots = threading.BoundedSemaphore(self.options.max_connections)
+        self._client: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._fs: Any = None
+        self.open: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Uploads that are neither complete nor aborted."""
+
+    def forget(self) -> None:
+        """Called in the child of a fork: the parent's sockets are not ours to close, so they are only let go."""
+        _inherited.append((self._client, self._fs))
+        self._reset()
+
+    # --- the client ---
+
+    @property
+    def client(self) -> Any:
+        """The aiobotocore client; its methods give coroutines for `run`."""
+        client = self._client
+        if client is None:
+            with self._lock:
+                client = self._client
+                if client is None:
+                    self._loop = get_loop()
+                    client = asyncio.run_coroutine_threadsafe(self._connect(), self._loop).result()
+                    self._client = client
+        return client
+
+    async def _connect(self) -> Any:
+        options = self.options
+        session = AioSession(profile=options.profile)
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=timestamp)
+        client = await session.create_client("s3", config=AioConfig(**self.config()), **self.keywords()).__aenter__()
+        # A body in memory needs no permission to be sent, and asking costs a round trip.
+        client.meta.events.register_last("before-call.s3", _expect_nothing)
+        client.meta.events.register_last("before-call.s3.DeleteObjects", _add_md5)
+        return client
+
+    def keywords(self) -> dict[str, Any]:
+        """What `create_client` takes beside the configuration."""
+        options = self.options
+        given = {
+            "endpoint_url": options.endpoint,
+            "region_name": options.region,
+            "verify": None if options.verify_tls else False,
+        }
+        if not options.anon:
+            given |= {
+                "aws_access_key_id": options.access_key,
+                "aws_secret_access_key": options.secret_key,
+                "aws_session_token": options.session_token,
+            }
+        return {key: value for key, value in given.items() if value is not None}
+
+    def config(self) -> dict[str, Any]:
+        """The settings of `botocore.config.Config`: no retries, own checksums, our timeouts; a user's go last."""
+        options = self.options
+        settings: dict[str, Any] = {
+            "retries": {"total_max_attempts": 1},
+            "connect_timeout": options.connect_timeout,
+            "read_timeout": options.timeout,
+            "max_pool_connections": options.max_connections,
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
+            "s3": {"addressing_style": options.addressing},
+            "http_session_cls": OneTrySession,
+        }
+        if options.anon:
+            settings["signature_version"] = UNSIGNED
+        return settings | options.client_options
+
+    # --- running ---
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Starts a request; at most `max_connections` run or stream at once, the others wait here."""
+        self._take_slot(coroutine)
+        future = self._start(coroutine)
+        slots = self._slots
+        future.add_done_callback(lambda _: slots.release())
+        return future
+
+    def run(self, coroutine: Coroutine[Any, Any, T], *, sent: int = 0) -> T:
+        """Waits for a request that sends `sent` bytes; one that is stuck ends in `StorageTimeoutError`."""
+        return self.wait(self.submit(coroutine), sent)
+
+    def wait(self, future: Future[T], sent: int = 0) -> T:
+        """As `run`, for what `submit` started."""
+        options = self.options
+        try:
+            return future.result(options.timeout + options.connect_timeout + 1 + sent / SLOWEST if sent else None)
+        except BaseException as error:
+            if future.cancel() and isinstance(error, FutureTimeout):
+                raise StorageTimeoutError(f"the upload of {sent} bytes is stuck") from error
+            raise
+
+    def hold(self, coroutine: Coroutine[Any, Any, T]) -> tuple[T, Lease]:
+        """As `run`, for an answer whose body is still to be read; its connection is ours until the lease ends."""
+        self._take_slot(coroutine)
+        lease = Lease(self._slots)
+        try:
+            return self.wait(self._start(coroutine)), lease
+        except BaseException:
+            lease.give_back()
+            raise
+
+    def step(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Goes on with an answer that `hold` began."""
+        return self.wait(self._start(coroutine))
+
+    def post(self, call: Any, *args: Any) -> None:
+        """Has the loop call this some time; never waits, so that finalizers may use it."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed() and self._pid == os.getpid():
+            loop.call_soon_threadsafe(call, *args)
+
+    def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def _take_slot(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        if not self._slots.acquire(timeout=self.options.timeout):
+            coroutine.close()
+            most = self.options.max_connections
+            raise StorageTimeoutError(f"all {most} connections are busy; close readers or raise 'max_connections'")
+
+    # --- the end ---
+
+    def close(self, timeout: float = 5) -> None:
+        """Aborts what is being uploaded and closes the connections; a later call opens new ones."""
+        for upload in list(self.open):
+            upload.abort()
+        with self._lock:
+            client, self._client, fs, self._fs = self._client, None, self._fs, None
+        del fs
+        if client is not None and self._loop is not None and self._loop.is_running():
+            future = asyncio.run_coroutine_threadsafe(client.__aexit__(None, None, None), self._loop)
+            try:
+                future.result(timeout)
+            except FutureTimeout:
+                future.cancel()
+
+    def __del__(self) -> None:
+        client = self._client
+        if client is not None:
+            try:
+                self.post(spawn, client.__aexit__, None, None, None)
+            except RuntimeError:  # the loop ended first
+                pass
+
+    # --- what users expect ---
+
+    @property
+    def fs(self) -> Any:
+        """An `s3fs.S3FileSystem` with the mount's credentials, caches off."""
+        if self._fs is None:
+            from s3fs import S3FileSystem
+
+            options = self.options
+            given = self.keywords()
+            for known in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "endpoint_url"):
+                given.pop(known, None)
+            config = self.config()
+            config.pop("signature_version", None)
+            self._fs = S3FileSystem(
+                anon=options.anon,
+                key=options.access_key,
+                secret=options.secret_key,
+                token=options.session_token,
+                profile=options.profile,
+                endpoint_url=options.endpoint,
+                client_kwargs=given,
+                config_kwargs=config,
+                requester_pays=options.requester_pays,
+                version_aware=options.version_aware,
+                skip_instance_cache=True,
+                use_listings_cache=False,
+            )
+            self._fs.retries = 1
+        return self._fs
+
+
+class Lease:
+    """One connection's place, given back once."""
+
+    def __init__(self, slots: threading.BoundedSemaphore) -> None:
+        self._slots: threading.BoundedSemaphore | None = slots
+
+    def give_back(self) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.release()
+
+
+def timestamp(value: Any) -> datetime:
+    """The two forms of time that S3 sends; botocore's own parser costs a quarter of a listing."""
+    text = str(value)
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        parsed = parsedate_to_datetime(text)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _expect_nothing(params: Answer, **_: Any) -> None:
+    params["headers"].pop("Expect", None)
+
+
+def _add_md5(params: Answer, **_: Any) -> None:
+    """Servers that know no other checksum demand Content-MD5 of a DeleteObjects."""
+    body = params["body"]
+    digest = hashlib.md5(body.encode() if isinstance(body, str) else body, usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+
+
+def spawn(make: Any, *args: Any) -> None:
+    """Runs a coroutine of the loop's thread to its end with nobody waiting; its failure interests nobody either."""
+    task = asyncio.ensure_future(make(*args))
+    _spawned.add(task)
+    task.add_done_callback(_ended)
+
+
+def _ended(task: Any) -> None:
+    _spawned.discard(task)
+    if not task.cancelled():
+        task.exception()
+
+
+_live: weakref.WeakSet[Connection] = weakref.WeakSet()
+_inherited: list[Any] = []
+_spawned: set[Any] = set()
+
+
+def _after_fork() -> None:
+    for connection in list(_live):
+        connection.forget()
+
+
+def _at_exit() -> None:
+    for connection in list(_live):
+        connection.close(timeout=1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)

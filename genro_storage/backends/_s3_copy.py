@@ -1,0 +1,91 @@
+"""Copying inside S3: one request up to 5 GiB, parts copied by the server beyond."""
+
+from __future__ import annotations
+
+from botocore.exceptions import ClientError
+from msgspec.structs import replace
+
+from ..types import Stat
+from ._s3_client import Answer
+from ._s3_errors import code_of
+from ._s3_facts import conditions, metadata_of, written_as
+from ._s3_write import Multipart, Target
+from .base import Tick
+
+ONE_REQUEST = 5 << 30
+"""Bytes that one CopyObject takes at most (S3 API)."""
+COPIED_PART = 512 << 20
+"""Bytes that one UploadPartCopy is asked to take, unless that made more than 10,000 of them."""
+
+_HEADERS = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "WebsiteRedirectLocation")
+_FACTS = ("VersionId", "ServerSideEncryption", "SSECustomerAlgorithm")
+
+
+def copy_object(target: Target, source: Answer, tick: Tick) -> Stat:
+    """Copies `source` (Bucket, Key, perhaps VersionId) with its type and metadata, unless the options have others."""
+    options = target.options
+    if (options.size or 0) > ONE_REQUEST:
+        return _in_parts(target, source, tick)
+    try:
+        return _at_once(target, source, tick)
+    except ClientError as error:
+        if not _is_too_large(error):
+            raise target.judged(error) from error
+    return _in_parts(target, source, tick)
+
+
+def _at_once(target: Target, source: Answer, tick: Tick) -> Stat:
+    options, connection = target.options, target.connection
+    request = target.request | {"CopySource": source} | conditions(options)
+    if options.metadata is None and options.content_type is None and options.mtime is None:
+        request |= written_as(options, connection.options)
+    else:
+        found = _head(target, source)
+        target, kept = _described(target, found)
+        described = {"MetadataDirective": "REPLACE", "CopySourceIfMatch": found["ETag"]}
+        request |= written_as(target.options, connection.options) | kept | described
+    answer = connection.run(connection.client.copy_object(**request))
+    tick(options.size or 0)
+    facts = answer.get("CopyObjectResult", {}) | {key: answer[key] for key in _FACTS if key in answer}
+    return target.written(facts, options.size)
+
+
+def _in_parts(target: Target, source: Answer, tick: Tick) -> Stat:
+    found = _head(target, source)
+    described, kept = _described(target, found)
+    size: int = found["ContentLength"]
+    upload = Multipart(described, kept, checked=False)
+    try:
+        length = max(COPIED_PART, -(-size // 10_000))
+        for first in range(0, size, length):
+            last = min(first + length, size) - 1
+            upload.copy_part(source, f"bytes={first}-{last}", found["ETag"], last - first + 1)
+            tick(last - first + 1)
+        return upload.complete()
+    except BaseException:
+        upload.abort()
+        raise
+
+
+def _head(target: Target, source: Answer) -> Answer:
+    connection = target.connection
+    return connection.run(connection.client.head_object(**target.request | source))
+
+
+def _described(target: Target, found: Answer) -> tuple[Target, Answer]:
+    """The target with what its options leave open taken from the source, and the source's other headers."""
+    options = target.options
+    metadata, mtime = metadata_of(found.get("Metadata") or {})
+    options = replace(
+        options,
+        metadata=metadata if options.metadata is None else options.metadata,
+        mtime=mtime if options.mtime is None else options.mtime,
+        content_type=options.content_type or found.get("ContentType"),
+    )
+    kept = {header: found[header] for header in _HEADERS if header in found}
+    return target._replace(options=options), kept
+
+
+def _is_too_large(error: ClientError) -> bool:
+    told = str(error.response.get("Error", {}).get("Message", ""))
+    return code_of(error) == "EntityTooLarge" or (code_of(error) == "InvalidRequest" and "larger than" in told)

@@ -1,0 +1,161 @@
+"""What botocore, aiohttp and the server mean by their errors, in our tree."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from aiohttp import ClientError as HttpError
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+from ..exceptions import (
+    StorageConflictError,
+    StorageCorruptedError,
+    StorageError,
+    StorageNotFoundError,
+    StoragePathError,
+    StoragePermissionError,
+    StorageQuotaError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+    StorageVersionNotFoundError,
+    UnsupportedOperation,
+)
+
+Meaning = tuple[type[StorageError], str]
+
+_DENIED = "the server denies it; check the credentials and what they may do"
+_BUSY = "the storage is not able to answer now"
+_BY_CODE: dict[str, Meaning] = {
+    "NoSuchKey": (StorageNotFoundError, "No such file"),
+    "NoSuchVersion": (StorageVersionNotFoundError, "No such version of this file"),
+    "NoSuchUpload": (StorageNotFoundError, "the upload was ended by somebody else"),
+    "InvalidObjectState": (StoragePermissionError, "the object is archived; restore it first"),
+    "ExpiredToken": (StoragePermissionError, "the session token has expired; get a new one"),
+    "KeyTooLongError": (StoragePathError, "the name is too long for S3 (1024 bytes with the mount's root)"),
+    "InvalidURI": (StoragePathError, "the server refuses this name"),
+    "EntityTooLarge": (StorageQuotaError, "too large for one object of this server"),
+    "MetadataTooLarge": (StorageQuotaError, "too much metadata; S3 holds 2 KiB"),
+    "QuotaExceeded": (StorageQuotaError, "the server's quota is used up"),
+    "BadDigest": (StorageCorruptedError, "the bytes were damaged on the way"),
+    "XAmzContentSHA256Mismatch": (StorageCorruptedError, "the bytes were damaged on the way"),
+    "XAmzContentChecksumMismatch": (StorageCorruptedError, "the bytes were damaged on the way"),
+    "IncompleteBody": (StorageUnavailableError, "the upload was cut short"),
+    "OperationAborted": (StorageUnavailableError, "another operation is in the way"),
+    "RequestTimeout": (StorageTimeoutError, "the server waited too long for the upload"),
+    "PermanentRedirect": (StorageError, "the bucket is in another region; set 'region'"),
+    "MethodNotAllowed": (StorageNotFoundError, "this version is a deletion"),
+    "NotImplemented": (UnsupportedOperation, "this server cannot do that"),
+}
+_BY_CODE |= dict.fromkeys(
+    [
+        "AccessDenied",
+        "AccountProblem",
+        "AllAccessDisabled",
+        "AuthorizationHeaderMalformed",
+        "InvalidAccessKeyId",
+        "InvalidSecurity",
+        "InvalidToken",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    ],
+    (StoragePermissionError, _DENIED),
+)
+_BY_CODE |= dict.fromkeys(
+    ["InternalError", "RequestLimitExceeded", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException"],
+    (StorageUnavailableError, _BUSY),
+)
+_BY_STATUS: dict[int, Meaning] = {
+    301: _BY_CODE["PermanentRedirect"],
+    401: (StoragePermissionError, _DENIED),
+    403: (StoragePermissionError, _DENIED),
+    404: _BY_CODE["NoSuchKey"],
+    405: _BY_CODE["MethodNotAllowed"],
+    409: (StorageConflictError, "changed by somebody else at this moment"),
+    412: (StorageConflictError, "changed meanwhile: the etag is another one"),
+    408: _BY_CODE["RequestTimeout"],
+    413: _BY_CODE["EntityTooLarge"],
+    429: (StorageUnavailableError, _BUSY),
+    501: _BY_CODE["NotImplemented"],
+}
+_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.ProfileNotFound,
+    boto.TokenRetrievalError,
+    boto.UnauthorizedSSOTokenError,
+)
+
+
+def translate(error: Exception, bucket: str) -> StorageError | None:
+    """Our error for one of the driver's; None where it is none of them."""
+    if isinstance(error, boto.ClientError):
+        return _answered(error, bucket)
+    if isinstance(error, (boto.ConnectTimeoutError, boto.ReadTimeoutError, TimeoutError)):
+        return StorageTimeoutError("no answer in time")
+    if isinstance(error, _CREDENTIALS):
+        reason = f"no usable credentials ({_sentence(error)}); set 'access_key' and 'secret_key', or 'anon: true'"
+        return StoragePermissionError(reason)
+    if isinstance(error, boto.SSLError):
+        reason = f"the TLS certificate cannot be verified ({_sentence(error)}); see 'verify_tls'"
+        return StorageUnavailableError(reason, retryable=False)
+    if isinstance(error, (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, HttpError)):
+        return StorageUnavailableError(f"the storage cannot be reached ({_sentence(error)})")
+    if isinstance(error, ResponseParserError):
+        return StorageUnavailableError("the answer is not one of S3")
+    if isinstance(error, boto.ParamValidationError):
+        return StoragePathError(f"S3 refuses this name or value ({_sentence(error)})")
+    if isinstance(error, boto.BotoCoreError):
+        return StorageError(f"the S3 client cannot work like this ({_sentence(error)})")
+    return None
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of an answered error, else 0."""
+    response: dict[str, Any] = getattr(error, "response", {})
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def code_of(error: Exception) -> str:
+    """The code of an answered error, else ""."""
+    response: dict[str, Any] = getattr(error, "response", {})
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def _answered(error: boto.ClientError, bucket: str) -> StorageError:
+    status, code = status_of(error), code_of(error)
+    if code == "NoSuchBucket":
+        return StorageNotFoundError(f"the bucket '{bucket}' does not exist; check 'bucket'")
+    known = _BY_CODE.get(code) or _BY_STATUS.get(status)
+    if known is None and status >= 500:
+        known = StorageUnavailableError, _BUSY
+    told = error.response.get("Error", {}).get("Message", "")
+    if known is None:
+        return StorageError(f"the server refuses it ({code}: {told})")
+    cls, reason = known
+    if cls in (StoragePermissionError, StorageUnavailableError) and not code.isdigit():
+        reason = f"{reason} ({code})"
+    retryable = True if cls is StorageCorruptedError else None
+    return cls(reason, retryable=retryable, retry_after=_retry_after(error))
+
+
+def _retry_after(error: boto.ClientError) -> float | None:
+    headers: dict[str, str] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    value = headers.get("retry-after", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:300]

@@ -1,0 +1,218 @@
+"""Between the words of S3 and ours: answers to `Stat`, `WriteOptions` to request parameters, bytes to checksums."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from math import isfinite
+from typing import Any
+
+from ..exceptions import StorageQuotaError
+from ..types import Stat, WriteOptions
+from ._s3_client import Answer, S3Options
+from ._s3_errors import status_of
+
+try:
+    from google_crc32c import value as crc32c
+except ImportError:  # a bare s3fs does not bring it; MD5 serves then
+    crc32c = None
+
+METADATA_LIMIT = 2048
+"""Bytes of keys and values together, as sent (S3 User Guide, "Working with object metadata")."""
+MTIME = "mtime"
+"""The metadata key that carries a source's time of last change, POSIX seconds as rclone and s3fs-fuse write it."""
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_KEY = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_PLAIN = re.compile(r"[!-~]([ -~]*[!-~])?")
+
+
+# --- answers ---
+
+
+def stat_of(path: str, answer: Answer, *, size: int | None, versions: bool) -> Stat:
+    """Facts from the answer to HEAD, GET or a write; `size` is the whole object's."""
+    metadata, mtime = metadata_of(answer.get("Metadata") or {})
+    modified = answer.get("LastModified")
+    etag = unquoted(answer.get("ETag"))
+    return Stat(
+        path,
+        size,
+        mtime=mtime if mtime is not None or modified is None else modified.timestamp(),
+        etag=etag,
+        content_type=answer.get("ContentType"),
+        hashes=hashes_of(etag, answer),
+        version_id=answer.get("VersionId") if versions else None,
+        storage_class=answer.get("StorageClass"),
+        metadata=metadata,
+    )
+
+
+def written(path: str, answer: Answer, size: int | None, options: WriteOptions, *, versions: bool) -> Stat:
+    """Facts from the answer to a write, completed by what was written."""
+    etag = unquoted(answer.get("ETag"))
+    return Stat(
+        path,
+        size,
+        mtime=options.mtime,
+        etag=etag,
+        content_type=options.content_type,
+        hashes=hashes_of(etag, answer),
+        version_id=answer.get("VersionId") if versions else None,
+        metadata=None if options.metadata is None else {key.lower(): value for key, value in options.metadata.items()},
+    )
+
+
+def hashes_of(etag: str | None, answer: Answer) -> Mapping[str, str]:
+    """The MD5 that an ETag is, if it is one: one part, not encrypted with a key of KMS or of the customer."""
+    if etag is None or not _MD5.fullmatch(etag) or "SSECustomerAlgorithm" in answer:
+        return {}
+    if answer.get("ServerSideEncryption", "AES256") != "AES256":
+        return {}
+    return {"md5": etag}
+
+
+def unquoted(etag: str | None) -> str | None:
+    """An ETag as `Stat` shows it, without the quotes of HTTP."""
+    return etag.strip('"') if etag else None
+
+
+def quoted(etag: str) -> str:
+    """An ETag as a condition sends it."""
+    return etag if etag.startswith(('"', "W/")) else f'"{etag}"'
+
+
+def metadata_of(given: Mapping[str, str]) -> tuple[dict[str, str], float | None]:
+    """Plain metadata, and the time of last change that was kept among it."""
+    metadata = {key.lower(): decoded(value) for key, value in given.items()}
+    try:
+        mtime = float(metadata.get(MTIME, "nan"))
+    except ValueError:
+        return metadata, None
+    if not isfinite(mtime):
+        return metadata, None
+    del metadata[MTIME]
+    return metadata, mtime
+
+
+def decoded(value: str) -> str:
+    """A header value with its RFC 2047 words read."""
+    if "=?" not in value:
+        return value
+    try:
+        return str(make_header(decode_header(value)))
+    except (HeaderParseError, LookupError, ValueError):
+        return value
+
+
+# --- parameters ---
+
+
+def written_as(options: WriteOptions, own: S3Options) -> Answer:
+    """The parameters that say what kind of object a write makes."""
+    sent: Answer = {
+        "ACL": own.acl,
+        "StorageClass": own.storage_class,
+        "ServerSideEncryption": own.sse,
+        "SSEKMSKeyId": own.sse_kms_key_id,
+        "ContentType": options.content_type,
+    }
+    metadata = sent_metadata(options)
+    if metadata:
+        sent["Metadata"] = metadata
+    return {key: value for key, value in sent.items() if value is not None}
+
+
+def conditions(options: WriteOptions) -> Answer:
+    """The parameters that judge a write at its end."""
+    sent: Answer = {}
+    if options.if_absent:
+        sent["IfNoneMatch"] = "*"
+    if options.if_match is not None:
+        sent["IfMatch"] = quoted(options.if_match)
+    return sent
+
+
+def sent_metadata(options: WriteOptions) -> dict[str, str]:
+    """Metadata as headers carry it; more than 2 KiB → `StorageQuotaError`, a bad key → `ValueError`."""
+    sent = {}
+    for key, value in (options.metadata or {}).items():
+        name = key.lower()
+        if not _KEY.fullmatch(name):
+            raise ValueError(f"metadata key {key!r}: use letters, digits, '.', '_' and '-'")
+        sent[name] = encoded(value)
+    if options.mtime is not None:
+        sent[MTIME] = repr(options.mtime)
+    length = sum(len(key) + len(value) for key, value in sent.items())
+    if length > METADATA_LIMIT:
+        raise StorageQuotaError(f"{length} bytes of metadata; S3 holds {METADATA_LIMIT}")
+    return sent
+
+
+def encoded(value: str) -> str:
+    """A value as a header can carry it: itself, or RFC 2047 where it is not plain or would be taken for that."""
+    if value == "" or (_PLAIN.fullmatch(value) and "=?" not in value):
+        return value
+    return f"=?UTF-8?B?{base64.b64encode(value.encode()).decode()}?="
+
+
+# --- checksums ---
+
+
+class Checksums:
+    """Which checksum goes with the bytes, learned from the server's answers where the mount says `auto`.
+
+    `auto` begins with CRC32C, the cheapest, and goes over to MD5, which every server checks, where the server refuses
+    CRC32C or does not repeat it.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._open = kind == "auto"
+        if self._open:
+            self.kind = "md5" if crc32c is None else "crc32c"
+
+    def of(self, data: bytes) -> Answer:
+        """The parameters that let the server check these bytes."""
+        if self.kind == "md5":
+            return {"ContentMD5": _base64(hashlib.md5(data, usedforsecurity=False).digest())}
+        if self.kind == "crc32c":
+            return {"ChecksumCRC32C": _base64(crc32c(data).to_bytes(4, "big"))}
+        if self.kind == "sha256":
+            return {"ChecksumSHA256": _base64(hashlib.sha256(data).digest())}
+        return {}
+
+    def learn(self, answer: Answer) -> None:
+        """What the first answer tells for all that follow."""
+        if self._open and self.kind == "crc32c":
+            self._open = False
+            if "ChecksumCRC32C" not in answer and answer.get("ChecksumAlgorithm") != "CRC32C":
+                self.kind = "md5"
+
+    def refused(self, error: Exception) -> bool:
+        """Whether a refusal may be one of the checksum, so that the same request is worth sending with another."""
+        if not self._open or self.kind != "crc32c" or status_of(error) not in (400, 501):
+            return False
+        self._open, self.kind = False, "md5"
+        return True
+
+    @property
+    def algorithm(self) -> str | None:
+        """What a multipart upload announces for its parts."""
+        return {"crc32c": "CRC32C", "sha256": "SHA256"}.get(self.kind)
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def common(own: S3Options) -> dict[str, Any]:
+    """The parameters of every request."""
+    sent = {"Bucket": own.bucket}
+    if own.requester_pays:
+        sent["RequestPayer"] = "requester"
+    return sent

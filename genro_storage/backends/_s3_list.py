@@ -1,0 +1,95 @@
+"""Listings of S3: pages of entries whose paths are the keys themselves, however odd, and markers as directories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..types import Stat
+from ._s3_client import Answer, Connection
+from ._s3_facts import common, unquoted
+
+PAGE = 1000
+"""Keys that one request gives at most (S3 API, ListObjectsV2)."""
+
+
+def prefix_of(path: str) -> str:
+    """What the keys below a directory begin with, relative to the root: ``"d"`` → ``"d/"``.
+
+    A first segment that is empty cannot be told from the root, so directories below one keep their slash: ``"/"``.
+    """
+    return path if not path or path[0] == "/" else path + "/"
+
+
+def directory_of(prefix: str) -> str:
+    """The reverse of `prefix_of`."""
+    return prefix if prefix[0] == "/" else prefix[:-1]
+
+
+def position(entry: Stat) -> str:
+    """Where an entry stands in the bytewise order of listings."""
+    return prefix_of(entry.path) if entry.is_dir else entry.path
+
+
+class Listing:
+    """One listing below `path`: an iterator over pages; `empty` says afterwards that not even a marker was there."""
+
+    def __init__(
+        self, connection: Connection, top: str, path: str, *, flat: bool, after: str, limit: int | None
+    ) -> None:
+        self._connection, self._top = connection, top
+        self._prefix = top + prefix_of(path)
+        self._after, self._limit = after, limit
+        self._request: Answer = common(connection.options) | {"Prefix": self._prefix}
+        if not flat:
+            self._request["Delimiter"] = "/"
+        if after:
+            self._request["StartAfter"] = top + after
+        self.empty = True
+
+    def __iter__(self) -> Iterator[Sequence[Stat]]:
+        left = self._limit
+        while left is None or left > 0:
+            answer = self._page(left)
+            entries = self._entries(answer)[:left]
+            if entries:
+                yield entries
+            if left is not None:
+                left -= len(entries)
+            token = answer.get("NextContinuationToken")
+            if not answer.get("IsTruncated") or not token:
+                break
+            self._request["ContinuationToken"] = token
+
+    def _page(self, left: int | None) -> Answer:
+        request = self._request
+        # One more than asked: the directory's own marker comes first and is no entry.
+        if left is not None and left < PAGE:
+            request = request | {"MaxKeys": left + 1}
+        connection = self._connection
+        answer: Answer = connection.run(connection.client.list_objects_v2(**request))
+        if answer.get("Contents") or answer.get("CommonPrefixes"):
+            self.empty = False
+        return answer
+
+    def _entries(self, answer: Answer) -> list[Stat]:
+        cut = len(self._top)
+        entries, directories = [], set()
+        for found in answer.get("Contents", ()):
+            key: str = found["Key"]
+            if key.endswith("/"):
+                directories.add(key)
+            else:
+                # Some servers list fractions that a HEAD does not tell; an unchanged file has one time.
+                modified, etag = float(int(found["LastModified"].timestamp())), unquoted(found.get("ETag"))
+                stat = Stat(
+                    key[cut:], found["Size"], mtime=modified, etag=etag, storage_class=found.get("StorageClass")
+                )
+                entries.append(stat)
+        directories.update(common["Prefix"] for common in answer.get("CommonPrefixes", ()))
+        directories.discard(self._prefix)
+        if directories:
+            entries += [Stat(directory_of(key[cut:]), is_dir=True) for key in directories]
+            entries.sort(key=position)
+        if self._after and entries and position(entries[0]) == self._after:
+            del entries[0]  # the directory to start after, for a key inside it follows its name
+        return entries

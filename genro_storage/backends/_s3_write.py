@@ -1,0 +1,344 @@
+"""Writing to S3: one PUT for what fits a part, else a multipart upload; nothing is visible before the end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from ..exceptions import (
+    StorageConflictError,
+    StorageCorruptedError,
+    StorageError,
+    StorageExistsError,
+    UnsupportedOperation,
+)
+from ..types import Stat, WriteOptions
+from ._s3_client import Answer, Connection, spawn
+from ._s3_errors import code_of, status_of, translate
+from ._s3_facts import Checksums, common, conditions, stat_of, unquoted, written, written_as
+from ._s3_read import fetched
+from .base import check_size
+
+PART = 8 << 20
+"""Bytes of a part; also the largest object sent in one PUT."""
+PARTS_PER_SIZE = 1000
+"""After so many parts their size doubles: 10,000 of them (S3's limit) hold 8 TiB, more than an object may."""
+ABORT_TRIES = 3
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+class Target(NamedTuple):
+    """The object to be written."""
+
+    connection: Connection
+    checksums: Checksums
+    key: str
+    path: str
+    options: WriteOptions
+
+    @property
+    def request(self) -> Answer:
+        return common(self.connection.options) | {"Key": self.key}
+
+    def put(self, data: bytes) -> Stat:
+        """One PUT; conditions that do not hold → `StorageExistsError`, `StorageConflictError`."""
+        try:
+            answer = self._sent(data)
+        except ClientError as error:
+            raise self.judged(error) from error
+        self.checksums.learn(answer)
+        return self.written(answer, len(data))
+
+    def _sent(self, data: bytes) -> Answer:
+        connection = self.connection
+        request = self.request | written_as(self.options, connection.options) | conditions(self.options)
+        checked = self.checksums.of(data)
+        try:
+            return connection.run(connection.client.put_object(Body=data, **request, **checked), sent=len(data))
+        except ClientError as error:
+            if not self.checksums.refused(error):
+                raise
+        return self._sent(data)
+
+    def written(self, answer: Answer, size: int | None) -> Stat:
+        """Facts of what a write made."""
+        return written(self.path, answer, size, self.options, versions=self.connection.options.version_aware)
+
+    def head(self) -> Stat | None:
+        """Facts of what is there now, if anything is."""
+        try:
+            answer = self.connection.run(self.connection.client.head_object(**self.request))
+        except ClientError as error:
+            if status_of(error) == 404:
+                return None
+            raise
+        size = answer.get("ContentLength")
+        return stat_of(self.path, answer, size=size, versions=self.connection.options.version_aware)
+
+    def holds(self, data: bytes) -> Stat | None:
+        """Facts of what is there now, if these bytes are."""
+        try:
+            answer, found = self.connection.run(fetched(self.connection.client.get_object(**self.request)))
+        except ClientError as error:
+            if status_of(error) == 404:
+                return None
+            raise
+        versions = self.connection.options.version_aware
+        return stat_of(self.path, answer, size=len(found), versions=versions) if found == data else None
+
+    def judged(self, error: Exception) -> Exception:
+        """What a refused write means under its conditions; the error itself where they are not the reason."""
+        options, status = self.options, status_of(error)
+        refused = status == 412 or code_of(error) == "ConditionalRequestConflict"
+        if options.if_absent and refused:
+            return StorageExistsError("Already exists")
+        missing = status == 404 and code_of(error) not in ("NoSuchBucket", "NoSuchUpload")
+        if options.if_match is not None and (refused or missing):
+            seen = "nothing is there" if missing else "it has another one"
+            return StorageConflictError(f"changed meanwhile: etag {options.if_match} was expected, {seen}")
+        return error
+
+
+class Part(NamedTuple):
+    """A part that no answer has confirmed yet."""
+
+    number: int
+    data: bytes
+    checked: Answer
+
+
+class Multipart:
+    """An upload in parts, in order; one part is on its way while the next one fills."""
+
+    def __init__(self, target: Target, headers: Answer = {}, *, checked: bool = True) -> None:
+        connection = target.connection
+        self._target, self._connection, self._client = target, connection, connection.client
+        self._parts: list[Answer] = []
+        self._size = 0
+        self._part: Part | None = None
+        self._sending: Future[Answer] | None = None
+        self._lost = False
+        self._checksums = target.checksums if checked else Checksums("none")
+        self._id = {"UploadId": self._begun(target.request | written_as(target.options, connection.options) | headers)}
+        connection.open.add(self)
+
+    def _begun(self, request: Answer) -> str:
+        checksums = self._checksums
+        announced = {"ChecksumAlgorithm": checksums.algorithm} if checksums.algorithm else {}
+        try:
+            answer = self._connection.run(self._client.create_multipart_upload(**request, **announced))
+        except ClientError as error:
+            if not checksums.refused(error):
+                raise
+            return self._begun(request)
+        checksums.learn(answer)
+        upload: str = answer["UploadId"]
+        return upload
+
+    @property
+    def part_size(self) -> int:
+        """Bytes of the next part."""
+        return PART << (len(self._parts) // PARTS_PER_SIZE)
+
+    def start(self, data: bytes) -> None:
+        """Sends the next part, in the background; call `settle` first."""
+        self._part = Part(len(self._parts) + 1, data, self._checksums.of(data))
+        self._send(self._part)
+
+    def settle(self) -> None:
+        """Waits for the part on its way; one that failed is kept and sent again by the next call."""
+        part = self._part
+        if part is None:
+            return
+        if self._sending is None:
+            self._send(part)
+        sending, self._sending = self._sending, None
+        assert sending is not None
+        answer = self._connection.wait(sending, len(part.data))
+        checks = {key: value for key, value in answer.items() if key.startswith("Checksum") and key in part.checked}
+        self._parts.append({"PartNumber": part.number, "ETag": answer["ETag"], **checks})
+        self._size += len(part.data)
+        self._part = None
+
+    def _send(self, part: Part) -> None:
+        connection = self._connection
+        request = self._target.request | self._id | part.checked
+        sent = self._client.upload_part(PartNumber=part.number, Body=part.data, **request)
+        self._sending = connection.submit(sent)
+
+    def copy_part(self, source: Answer, span: str, etag: str, length: int) -> None:
+        """Has the server copy a range of another object, as long as that has this ETag."""
+        request = (
+            self._target.request | self._id | {"CopySource": source, "CopySourceRange": span, "CopySourceIfMatch": etag}
+        )
+        number = len(self._parts) + 1
+        answer = self._connection.run(self._client.upload_part_copy(PartNumber=number, **request))
+        copied = answer.get("CopyPartResult", {})
+        if "ETag" not in copied:  # the server took the request for an upload of nothing
+            raise UnsupportedOperation("this server cannot copy in parts")
+        self._parts.append({"PartNumber": number, "ETag": copied["ETag"]})
+        self._size += length
+
+    def complete(self) -> Stat:
+        """Makes the object visible. After a lost answer it may be called again: the same upload ends only once."""
+        self.settle()
+        connection, target = self._connection, self._target
+        request = target.request | self._id | conditions(target.options)
+        try:
+            completing = self._client.complete_multipart_upload(MultipartUpload={"Parts": self._parts}, **request)
+            answer = connection.run(completing)
+        except Exception as error:  # noqa: BLE001 - a driver call: translated to learn whether the answer may be lost
+            if self._lost and status_of(error) in (404, 409, 412) and (stat := self._found()):
+                connection.open.discard(self)
+                return stat
+            failure = translate(error, connection.options.bucket)
+            self._lost = self._lost or (failure is not None and failure.retryable)
+            judged = target.judged(error)
+            raise judged from (error if judged is not error else None)
+        connection.open.discard(self)
+        return target.written(answer, self._size)
+
+    def _found(self) -> Stat | None:
+        """The facts of what is there if it is what these parts make."""
+        stat = self._target.head()
+        return stat if stat and stat.size == self._size and self._is_ours(stat.etag or "") else None
+
+    def _is_ours(self, etag: str) -> bool:
+        """Whether an ETag is that of these parts: the MD5 of their MD5s and their number, where they are MD5s."""
+        parts = [unquoted(part["ETag"]) or "" for part in self._parts]
+        if not all(_MD5.fullmatch(part) for part in parts):
+            return etag.endswith(f"-{len(parts)}")
+        together = hashlib.md5(bytes.fromhex("".join(parts)), usedforsecurity=False).hexdigest()
+        return etag == f"{together}-{len(parts)}"
+
+    def abort(self) -> None:
+        """Ends the upload and frees its parts; never raises."""
+        self._connection.open.discard(self)
+        self._stop()
+        for _ in range(ABORT_TRIES):
+            try:
+                self._connection.run(self._aborting())
+            except Exception as error:  # noqa: BLE001 - a driver call; nobody is left to tell, cleanup finds the rest
+                if status_of(error) == 404:
+                    return
+            else:
+                return
+
+    def abandon(self) -> None:
+        """As `abort`, without waiting: for finalizers, which may run on the loop's own thread."""
+        self._stop()
+        self._connection.post(spawn, self._aborting)
+
+    def _stop(self) -> None:
+        sending, self._sending, self._part = self._sending, None, None
+        if sending is not None:
+            sending.cancel()
+
+    def _aborting(self) -> Any:
+        return self._client.abort_multipart_upload(**self._target.request, **self._id)
+
+
+class S3Writer:
+    """Bytes for one object; nothing is visible before `commit`, and what is dropped without it is removed."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._buffer = bytearray()
+        self._written = 0
+        self._upload: Multipart | None = None
+        self._lost = False
+        self._pid = os.getpid()
+        self._open = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Takes all of `data`, whether or not sending a part fails meanwhile."""
+        self._check_open()
+        view = memoryview(data).cast("B")
+        self._written += len(view)
+        try:
+            while len(self._buffer) + len(view) > self._part_size:
+                room = max(0, self._part_size - len(self._buffer))
+                self._buffer += view[:room]
+                view = view[room:]
+                self._ship()
+        finally:
+            self._buffer += view
+
+    @property
+    def _part_size(self) -> int:
+        return PART if self._upload is None else self._upload.part_size
+
+    def _ship(self) -> None:
+        if self._upload is None:
+            self._upload = Multipart(self._target)
+        self._upload.settle()
+        size = min(self._part_size, len(self._buffer))
+        with memoryview(self._buffer) as view, view[:size] as first:
+            part = bytes(first)
+        del self._buffer[:size]
+        self._upload.start(part)
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        self._check_open()
+        check_size(self._target.options.size, self._written)
+        stat = self._put(hashes) if self._upload is None else self._complete()
+        self._open = False
+        self._buffer = bytearray()
+        return stat
+
+    def _complete(self) -> Stat:
+        assert self._upload is not None
+        while self._buffer:
+            self._ship()
+        return self._upload.complete()
+
+    def _put(self, hashes: Mapping[str, str]) -> Stat:
+        data = bytes(self._buffer)
+        _check_hashes(data, hashes)
+        try:
+            return self._target.put(data)
+        except (StorageExistsError, StorageConflictError):
+            # After a lost answer the object in the way may be our own.
+            if self._lost and (stat := self._target.holds(data)):
+                return stat
+            raise
+        except Exception as error:  # a driver call: translated to learn whether the answer may be lost
+            failure = translate(error, self._target.connection.options.bucket)
+            self._lost = self._lost or (failure is not None and failure.retryable)
+            raise
+
+    def discard(self) -> None:
+        if self._open and self._pid == os.getpid():
+            self._open = False
+            self._buffer = bytearray()
+            if self._upload is not None:
+                self._upload.abort()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise ValueError("the writer is finished")
+        if self._pid != os.getpid():
+            raise StorageError("this file was opened before the process forked; open it again")
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False) and self._pid == os.getpid() and self._upload is not None:
+            try:
+                self._upload.abandon()
+            except RuntimeError:  # the loop ended first
+                pass
+
+
+def _check_hashes(data: bytes, hashes: Mapping[str, str]) -> None:
+    for algorithm, expected in hashes.items():
+        if algorithm not in hashlib.algorithms_available:
+            continue
+        found = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
+        if found != expected:
+            raise StorageCorruptedError(f"the {algorithm} of the bytes is {found}, not {expected}", retryable=True)

@@ -1,0 +1,266 @@
+"""S3 and what speaks its language, by exact keys only, over aiobotocore."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from botocore.exceptions import ClientError
+
+from ..exceptions import (
+    StorageError,
+    StorageIsADirectoryError,
+    StorageNotADirectoryError,
+    StorageNotFoundError,
+    UnsupportedOperation,
+)
+from ..types import PLAIN, Features, Stat, WriteOptions
+from . import _s3_errors as errors
+from ._s3_client import Answer, Connection, S3Options
+from ._s3_copy import copy_object
+from ._s3_delete import deleted_many
+from ._s3_facts import Checksums, common, quoted, sent_metadata, stat_of
+from ._s3_list import Listing, prefix_of
+from ._s3_read import S3Reader, extent, fetched, range_header, trimmed
+from ._s3_write import S3Writer, Target
+from .base import BackendReader, BytesReader, Context, StorageBackend, Tick
+
+T = TypeVar("T")
+
+
+class S3Backend(StorageBackend):
+    """A bucket, or a part of one. Keys are exact: never a glob, a prefix or a normalised spelling.
+
+    Directories are implied by keys; a marker (a key ending in "/") makes an empty one. Writes appear whole, conditions
+    are judged by the server (one that knows none ignores them in silence). A time of last change given to a write is
+    kept as metadata and shown by `stat` and reads; listings show the time of upload.
+    """
+
+    Options = S3Options
+    aliases: ClassVar[Mapping[str, str]] = {
+        "prefix": "path",
+        "base_path": "path",
+        "region_name": "region",
+        "endpoint_url": "endpoint",
+        "key": "access_key",
+        "secret": "secret_key",
+        "token": "session_token",
+    }
+    features = Features(
+        real_dirs=False,
+        ordered=True,
+        if_absent="atomic",
+        if_match="atomic",
+        mtime_resolution=1.0,
+        keeps_mtime=True,
+        hashes=frozenset({"md5"}),
+        metadata=True,
+        content_type=True,
+        tells_missing=False,
+        max_key=1024,
+        backslash=True,
+    )
+
+    options: S3Options
+
+    def __init__(self, options: S3Options, context: Context = Context()) -> None:  # noqa: B008 - immutable
+        super().__init__(options)
+        self.context = context
+        self._connection = Connection(options)
+        self._checksums = Checksums(options.checksum)
+        self._common = common(options)
+
+    # --- identity ---
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        found = super().abilities
+        return found if self.options.markers else found - {"mkdir"}
+
+    @property
+    def storage_id(self) -> str:
+        options = self.options
+        who = "anon" if options.anon else f"{options.access_key or ''}\n{options.profile or ''}"
+        return f"s3:{options.endpoint or 'aws'}#{hashlib.sha256(who.encode()).hexdigest()[:16]}"
+
+    def native_path(self, path: str) -> str:
+        return f"{self.options.bucket}/{self.key(path)}"
+
+    def key(self, path: str) -> str:
+        """The exact key of a path."""
+        return f"{self.root}/{path}" if self.root else path
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def translate(self, error: Exception) -> StorageError | None:
+        return errors.translate(error, self.options.bucket)
+
+    @property
+    def fs(self) -> Any:
+        return self._connection.fs
+
+    # --- facts and listings ---
+
+    def stat(self, path: str, *, version: str | None = None) -> Stat:
+        return self._head(path, version, None)
+
+    def _head(self, path: str, version: str | None, if_match: str | None) -> Stat:
+        if not path:
+            raise StorageNotFoundError("a directory has no facts of its own")
+        request = self._reading(path, version, if_match)
+        answer = self._run(self._connection.client.head_object(**request))
+        return self._stat(path, answer, answer.get("ContentLength"))
+
+    def scan(
+        self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
+    ) -> Iterator[Sequence[Stat]]:
+        return self._found(path, after, limit, flat=False)
+
+    def walk(self, path: str, *, after: str = "", limit: int | None = None) -> Iterator[Sequence[Stat]]:
+        return self._found(path, after, limit, flat=True)
+
+    def _found(self, path: str, after: str, limit: int | None, *, flat: bool) -> Iterator[Sequence[Stat]]:
+        top = f"{self.root}/" if self.root else ""
+        listing = Listing(self._connection, top, path, flat=flat, after=after, limit=limit)
+        yield from listing
+        if listing.empty and path and not after:
+            # Who asks for one entry asks whether there is any; what else may be there is not worth a request.
+            if limit != 1 and self._is_key(path):
+                raise StorageNotADirectoryError("Not a directory")
+            raise StorageNotFoundError("No such directory")
+
+    def _is_key(self, path: str) -> bool:
+        try:
+            self.stat(path)
+        except ClientError as error:
+            if errors.status_of(error) == 404:
+                return False
+            raise
+        return True
+
+    # --- reading ---
+
+    def get(
+        self,
+        path: str,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        version: str | None = None,
+        if_match: str | None = None,
+    ) -> tuple[bytes, Stat]:
+        found = self._ranged(path, start, end, version, if_match, lambda request: self._run(fetched(request)))
+        if found is None:
+            return b"", self._head(path, version, if_match)
+        answer, data = found
+        begin, size = extent(answer)
+        return trimmed(data, begin, size, start, end), self._stat(path, answer, size)
+
+    def reader(
+        self,
+        path: str,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        version: str | None = None,
+        if_match: str | None = None,
+    ) -> BackendReader:
+        connection = self._connection
+        found = self._ranged(path, start, end, version, if_match, connection.hold)
+        if found is None:
+            return BytesReader(b"", self._head(path, version, if_match))
+        answer, lease = found
+        return S3Reader(connection, answer, lease, self._stat(path, answer, extent(answer)[1]), start, end)
+
+    def _ranged(
+        self,
+        path: str,
+        start: int,
+        end: int | None,
+        version: str | None,
+        if_match: str | None,
+        send: Callable[[Any], T],
+    ) -> T | None:
+        """Sends the GET of a range; None where no byte is in it."""
+        asked = range_header(start, end)
+        if asked == "":
+            return None
+        request = self._reading(path, version, if_match)
+        if asked is not None:
+            request["Range"] = asked
+        try:
+            return send(self._connection.client.get_object(**request))
+        except ClientError as error:
+            if errors.status_of(error) != 416:
+                raise
+        # Some servers refuse a suffix longer than the file.
+        return self._ranged(path, 0, end, version, if_match, send) if start < 0 else None
+
+    def _reading(self, path: str, version: str | None, if_match: str | None) -> Answer:
+        if not path:
+            raise StorageIsADirectoryError("the root of a mount is a directory")
+        request = self._common | {"Key": self.key(path)}
+        if version is not None:
+            if not self.options.version_aware:
+                raise UnsupportedOperation("this mount has 'version_aware: false'")
+            request["VersionId"] = version
+        if if_match is not None:
+            request["IfMatch"] = quoted(if_match)
+        return request
+
+    # --- writing ---
+
+    def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
+        return self._target(path, options).put(bytes(data))
+
+    def writer(self, path: str, options: WriteOptions = PLAIN) -> S3Writer:
+        return S3Writer(self._target(path, options))
+
+    def _target(self, path: str, options: WriteOptions) -> Target:
+        if not path:
+            raise StorageIsADirectoryError("the root of a mount is a directory")
+        sent_metadata(options)  # what cannot be sent is refused before the first byte
+        return Target(self._connection, self._checksums, self.key(path), path, options)
+
+    def mkdir(self, path: str) -> None:
+        if self.options.markers:
+            Target(self._connection, self._checksums, self.key(prefix_of(path)), path, PLAIN).put(b"")
+
+    def copy_from(
+        self,
+        source: StorageBackend,
+        source_path: str,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        version: str | None = None,
+        tick: Tick = lambda n: None,
+    ) -> Stat:
+        """Within one endpoint, whatever the buckets; type and metadata are kept unless the options have others."""
+        if not isinstance(source, S3Backend) or source.storage_id != self.storage_id:
+            raise UnsupportedOperation("S3 copies only within one endpoint, with the same credentials")
+        found = source._reading(source_path, version, None)
+        found.pop("RequestPayer", None)
+        return copy_object(self._target(path, options), found, tick)
+
+    # --- removing ---
+
+    def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
+        request = self._reading(path, version, if_match)
+        self._run(self._connection.client.delete_object(**request))
+
+    def rmdir(self, path: str) -> None:
+        self._run(self._connection.client.delete_object(Key=self.key(prefix_of(path)), **self._common))
+
+    def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        return deleted_many(self._connection, [(path, self.key(path)) for path in paths])
+
+    # --- inside ---
+
+    def _run(self, request: Any) -> Any:
+        return self._connection.run(request)
+
+    def _stat(self, path: str, answer: Answer, size: int | None) -> Stat:
+        return stat_of(path, answer, size=size, versions=self.options.version_aware)

@@ -81,7 +81,7 @@ def exists(backend: StorageBackend, path: str) -> bool:
 def rmdir(backend: StorageBackend, path: str) -> None:
     """Removes an empty directory, where directories are implied its marker."""
     if not backend.features.real_dirs:
-        for page in backend.scan(path, limit=1, facts=False):
+        for page in backend.scan(path, limit=2, facts=False):  # a file is to be told from what is missing
             if page:
                 raise StorageNotEmptyError("Directory not empty")
     backend.rmdir(path)

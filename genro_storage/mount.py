@@ -177,7 +177,8 @@ class Mount:
             if page is None:
                 break
             if page:
-                last = page[-1].path
+                # A file and a directory may have one name, and only the slash says which of them was the last.
+                last = f"{page[-1].path}/" if page[-1].is_dir else page[-1].path
                 yield self._addressable(page, odd or strange.append)
         if strange:
             message = (

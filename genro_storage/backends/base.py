@@ -215,9 +215,10 @@ class StorageBackend:
     def scan(
         self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
     ) -> Iterator[Sequence[Stat]]:
-        """One level, in pages of entries; those above `after` (a path) only, at most `limit`.
+        """One level, in pages of entries; those above `after` (a path, a directory's with "/") only, at most `limit`.
 
-        Missing → `StorageNotFoundError`, a file → `StorageNotADirectoryError`. `facts=False`: path and kind suffice.
+        Missing → `StorageNotFoundError`, a file → `StorageNotADirectoryError`; `limit=1`, which only asks whether
+        there is anything, may tell a file as missing. `facts=False`: path and kind suffice.
         """
         entries = [entry for entry in self._listed(path) if entry.path > after]
         if not entries and path and not after:

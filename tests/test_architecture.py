@@ -30,13 +30,14 @@ LAYERS = [
 RANKS = {name: (line, place) for line, names in enumerate(LAYERS) for place, name in enumerate(names.split())}
 
 # Who may import which third-party library; one that is not here may not be imported at all.
-S3 = "backends.s3 backends._s3_client"
+S3 = "backends.s3 backends._s3.*"
 DOORS = {
     "msgspec": "*",
     "fsspec": f"backends.fsspec {S3} backends.gcs backends.azure fs",
     "s3fs": S3,
     "aiobotocore": S3,
     "botocore": S3,
+    "aiohttp": S3,
     "obstore": "backends._obstore",
     "google_crc32c": "hashing",
     "yaml": "config",

@@ -16,14 +16,14 @@ from ..exceptions import (
     UnsupportedOperation,
 )
 from ..types import PLAIN, Features, Stat, WriteOptions
-from . import _s3_errors as errors
-from ._s3_client import Answer, Connection, S3Options
-from ._s3_copy import copy_object
-from ._s3_delete import deleted_many
-from ._s3_facts import Checksums, common, quoted, sent_metadata, stat_of
-from ._s3_list import Listing, prefix_of
-from ._s3_read import S3Reader, extent, fetched, range_header, trimmed
-from ._s3_write import S3Writer, Target
+from ._s3 import errors
+from ._s3.client import Answer, Connection, S3Options
+from ._s3.copying import copy_object
+from ._s3.facts import Checksums, common, quoted, sent_metadata, stat_of
+from ._s3.listing import Listing, prefix_of
+from ._s3.reader import S3Reader, extent, fetched, range_header, trimmed
+from ._s3.removal import deleted_many
+from ._s3.writer import S3Writer, Target
 from .base import BackendReader, BytesReader, Context, StorageBackend, Tick
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from ._s3_client import Connection
-from ._s3_facts import common
+from .client import Connection
+from .facts import common
 
 BATCH = 1000
 """Keys that one request takes (S3 API, DeleteObjects)."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..types import Stat
-from ._s3_client import Answer, Connection
-from ._s3_facts import common, unquoted
+from ...types import Stat
+from .client import Answer, Connection
+from .facts import common, unquoted
 
 PAGE = 1000
 """Keys that one request gives at most (S3 API, ListObjectsV2)."""

@@ -10,7 +10,7 @@ from aiohttp import ClientError as HttpError
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from ..exceptions import (
+from ...exceptions import (
     StorageConflictError,
     StorageCorruptedError,
     StorageError,

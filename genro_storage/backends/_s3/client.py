@@ -23,8 +23,8 @@ from botocore import UNSIGNED
 from fsspec.asyn import get_loop
 from msgspec import field
 
-from ..exceptions import StorageTimeoutError
-from .base import NetworkOptions, Secret
+from ...exceptions import StorageError, StorageTimeoutError
+from ..base import NetworkOptions, Secret
 
 T = TypeVar("T")
 Answer = dict[str, Any]
@@ -185,8 +185,11 @@ class Connection:
             lease.give_back()
             raise
 
-    def step(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def step(self, lease: Lease, coroutine: Coroutine[Any, Any, T]) -> T:
         """Goes on with an answer that `hold` began."""
+        if lease.pid != os.getpid():
+            coroutine.close()
+            check_process(lease.pid)
         return self.wait(self._start(coroutine))
 
     def post(self, call: Any, *args: Any) -> None:
@@ -261,11 +264,18 @@ class Connection:
         return self._fs
 
 
+def check_process(pid: int) -> None:
+    """An open file does not survive a fork: its connection belongs to the parent."""
+    if pid != os.getpid():
+        raise StorageError("this file was opened before the process forked; open it again")
+
+
 class Lease:
-    """One connection's place, given back once."""
+    """One connection's place, given back once, for use in one process."""
 
     def __init__(self, slots: threading.BoundedSemaphore) -> None:
         self._slots: threading.BoundedSemaphore | None = slots
+        self.pid = os.getpid()
 
     def give_back(self) -> None:
         slots, self._slots = self._slots, None

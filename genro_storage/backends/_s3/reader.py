@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..exceptions import StorageUnavailableError
-from ..types import Stat
-from ._s3_client import Answer, Connection, Lease
-from .base import cut
+from ...exceptions import StorageUnavailableError
+from ...types import Stat
+from ..base import cut
+from .client import Answer, Connection, Lease
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -93,7 +93,7 @@ class S3Reader:
     def _take(self, size: int) -> bytes:
         if self._body is None:
             raise ValueError("read of a closed reader")
-        data = self._connection.step(_taken(self._body, size))
+        data = self._connection.step(self._lease, _taken(self._body, size))
         if len(data) < size:
             raise StorageUnavailableError(f"the answer ended {self._left - len(data)} bytes early")
         return data

@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from ..exceptions import (
+from ... import hashing
+from ...exceptions import (
     StorageConflictError,
     StorageCorruptedError,
-    StorageError,
     StorageExistsError,
     UnsupportedOperation,
 )
-from ..types import Stat, WriteOptions
-from ._s3_client import Answer, Connection, spawn
-from ._s3_errors import code_of, status_of, translate
-from ._s3_facts import Checksums, common, conditions, stat_of, unquoted, written, written_as
-from ._s3_read import fetched
-from .base import check_size
+from ...types import Stat, WriteOptions
+from ..base import check_size
+from .client import Answer, Connection, check_process, spawn
+from .errors import code_of, status_of, translate
+from .facts import Checksums, common, conditions, stat_of, unquoted, written, written_as
+from .reader import fetched
 
 PART = 8 << 20
 """Bytes of a part; also the largest object sent in one PUT."""
@@ -324,8 +324,7 @@ class S3Writer:
     def _check_open(self) -> None:
         if not self._open:
             raise ValueError("the writer is finished")
-        if self._pid != os.getpid():
-            raise StorageError("this file was opened before the process forked; open it again")
+        check_process(self._pid)
 
     def __del__(self) -> None:
         if getattr(self, "_open", False) and self._pid == os.getpid() and self._upload is not None:
@@ -337,8 +336,7 @@ class S3Writer:
 
 def _check_hashes(data: bytes, hashes: Mapping[str, str]) -> None:
     for algorithm, expected in hashes.items():
-        if algorithm not in hashlib.algorithms_available:
-            continue
-        found = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
-        if found != expected:
-            raise StorageCorruptedError(f"the {algorithm} of the bytes is {found}, not {expected}", retryable=True)
+        hasher = hashing.new(algorithm)
+        hasher.update(data)
+        if hasher.hexdigest() != expected:
+            raise StorageCorruptedError(f"the {algorithm} of the bytes is not {expected}", retryable=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from email.errors import HeaderParseError
@@ -11,15 +10,11 @@ from email.header import decode_header, make_header
 from math import isfinite
 from typing import Any
 
-from ..exceptions import StorageQuotaError
-from ..types import Stat, WriteOptions
-from ._s3_client import Answer, S3Options
-from ._s3_errors import status_of
-
-try:
-    from google_crc32c import value as crc32c
-except ImportError:  # a bare s3fs does not bring it; MD5 serves then
-    crc32c = None
+from ... import hashing
+from ...exceptions import StorageQuotaError
+from ...types import Stat, WriteOptions
+from .client import Answer, S3Options
+from .errors import status_of
 
 METADATA_LIMIT = 2048
 """Bytes of keys and values together, as sent (S3 User Guide, "Working with object metadata")."""
@@ -28,6 +23,7 @@ MTIME = "mtime"
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _KEY = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_CHECKSUMS = {"crc32c": "ChecksumCRC32C", "md5": "ContentMD5", "sha256": "ChecksumSHA256"}
 _PLAIN = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
@@ -174,17 +170,16 @@ class Checksums:
         self.kind = kind
         self._open = kind == "auto"
         if self._open:
-            self.kind = "md5" if crc32c is None else "crc32c"
+            self.kind = "crc32c" if hashing.computable("crc32c") else "md5"
 
     def of(self, data: bytes) -> Answer:
         """The parameters that let the server check these bytes."""
-        if self.kind == "md5":
-            return {"ContentMD5": _base64(hashlib.md5(data, usedforsecurity=False).digest())}
-        if self.kind == "crc32c":
-            return {"ChecksumCRC32C": _base64(crc32c(data).to_bytes(4, "big"))}
-        if self.kind == "sha256":
-            return {"ChecksumSHA256": _base64(hashlib.sha256(data).digest())}
-        return {}
+        kind = self.kind
+        if kind not in _CHECKSUMS:
+            return {}
+        hasher = hashing.new(kind)
+        hasher.update(data)
+        return {_CHECKSUMS[kind]: base64.b64encode(bytes.fromhex(hasher.hexdigest())).decode()}
 
     def learn(self, answer: Answer) -> None:
         """What the first answer tells for all that follow."""
@@ -204,10 +199,6 @@ class Checksums:
     def algorithm(self) -> str | None:
         """What a multipart upload announces for its parts."""
         return {"crc32c": "CRC32C", "sha256": "SHA256"}.get(self.kind)
-
-
-def _base64(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()
 
 
 def common(own: S3Options) -> dict[str, Any]:

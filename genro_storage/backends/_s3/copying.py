@@ -5,12 +5,12 @@ from __future__ import annotations
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
-from ..types import Stat
-from ._s3_client import Answer
-from ._s3_errors import code_of
-from ._s3_facts import conditions, metadata_of, written_as
-from ._s3_write import Multipart, Target
-from .base import Tick
+from ...types import Stat
+from ..base import Tick
+from .client import Answer
+from .errors import code_of
+from .facts import conditions, metadata_of, written_as
+from .writer import Multipart, Target
 
 ONE_REQUEST = 5 << 30
 """Bytes that one CopyObject takes at most (S3 API)."""

@@ -117,6 +117,12 @@ def is_addressable(path: str, rules: Rules = STRICT) -> bool:
         return is_hidden(path)
 
 
+def refuse_climbing(path: str) -> None:
+    """Raises `StoragePathError` for a segment ``..``: the second look, by a driver where it would mean something."""
+    if ".." in path and ".." in path.split("/"):
+        _refuse("Parent directory traversal ('..') is not allowed", path)
+
+
 def part(text: str, rules: Rules = STRICT) -> str:
     """Normalises one part for `child`; an absolute part raises `StoragePathError`."""
     if isinstance(text, str) and text.startswith("/"):

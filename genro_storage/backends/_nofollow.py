@@ -9,9 +9,9 @@ from typing import Literal
 from ..exceptions import (
     StorageNotADirectoryError,
     StorageNotFoundError,
-    StoragePathError,
     StoragePermissionError,
 )
+from ..paths import refuse_climbing
 from . import _kernel
 
 Links = Literal["inside", "follow", "refuse"]
@@ -53,8 +53,8 @@ class Tree:
         that the policy forbids, `StorageNotFoundError` for one that leads nowhere, `StoragePathError` for ``..``, and
         what `os.open` raises.
         """
-        if ".." in path and ".." in path.split("/"):
-            raise StoragePathError("Parent directory traversal ('..') is not allowed")
+        if ".." in path:
+            refuse_climbing(path)
         full = self.absolute(path)
         if self.links == "follow":
             if make:

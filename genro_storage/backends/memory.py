@@ -1,0 +1,342 @@
+"""Files in memory, the reference backend: everything a storage can promise, kept exactly."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+from ..exceptions import StorageError, StorageUnavailableError, UnsupportedOperation
+from ..paths import refuse_climbing
+from ..types import PLAIN, Features, Stat, WriteOptions
+from ._memory_editor import MemoryEditor
+from ._memory_store import Directory, File, Node, Store, address, at_address, described, failure, private, shared
+from .base import (
+    PAGE,
+    BackendEditor,
+    BytesReader,
+    BytesWriter,
+    Context,
+    Options,
+    StorageBackend,
+    Tick,
+    check_size,
+    conflict,
+    cut,
+    no_version,
+)
+
+
+class MemoryOptions(Options, frozen=True, kw_only=True):
+    """`path`: where the mount begins in its store. `store`: mounts naming the same one share bytes."""
+
+    store: str = ""
+
+
+class MemoryBackend(StorageBackend):
+    """Bytes of this process and its forks; private to a manager and a mount name unless `store` names a shared one."""
+
+    Options: ClassVar[Any] = MemoryOptions
+    features = Features(
+        ordered=True,
+        if_absent="atomic",
+        if_match="atomic",
+        mtime_resolution=1e-6,
+        keeps_mtime=True,
+        content_type=True,
+        backslash=True,
+    )
+
+    def __init__(self, options: Any, context: Context = Context()) -> None:  # noqa: B008 - immutable
+        super().__init__(options)
+        self.context = context
+        self._held: Store | None
+        if options.store.startswith("@"):
+            self._held = at_address(options.store)
+        elif options.store:
+            self._held = shared(options.store)
+        elif context.manager:
+            self._held = private(context.manager, context.mount)
+        else:
+            self._held = Store(f"alone:{id(self)}")
+        self._id = f"memory:{self._held.name if self._held else options.store}"
+        if self._held is not None:
+            with self._held.lock:
+                self._held.make(self.root)
+
+    @property
+    def storage_id(self) -> str:
+        return self._id
+
+    def pickle_options(self) -> dict[str, str]:
+        """The options by which this process and its forks find the same bytes; elsewhere every use fails."""
+        return {"store": address(self._held) if self._held else self.options.store}
+
+    def close(self) -> None:
+        self._held = None
+
+    @property
+    def _store(self) -> Store:
+        if self._held is None:
+            reason = (
+                "the bytes of this memory mount are gone: they live as long as their mount, in the process that made it"
+            )
+            raise StorageUnavailableError(reason, retryable=False)
+        return self._held
+
+    def _full(self, path: str) -> str:
+        if ".." in path:
+            refuse_climbing(path)
+        return f"{self.root}/{path}" if self.root and path else self.root or path
+
+    # --- facts and listing ---
+
+    def stat(self, path: str, *, version: str | None = None) -> Stat:
+        no_version(version)
+        store = self._store
+        with store.lock:
+            return described(path, store.find(self._full(path)))
+
+    def scan(
+        self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
+    ) -> Iterator[Sequence[Stat]]:
+        prefix = f"{path}/" if path else ""
+        listed = self._level(path)
+        if after:
+            listed = [(name, node) for name, node in listed if prefix + name > after]
+        listed = listed[:limit]
+        for start in range(0, len(listed), PAGE):
+            yield [described(prefix + name.rstrip("/"), node) for name, node in listed[start : start + PAGE]]
+
+    def _level(self, path: str) -> list[tuple[str, Node]]:
+        store = self._store
+        with store.lock:
+            return store.directory(self._full(path)).listed()
+
+    def walk(self, path: str, *, after: str = "", limit: int | None = None) -> Iterator[Sequence[Stat]]:
+        page: list[Stat] = []
+        left = -1 if limit is None else limit
+        for name, node in self._below(f"{path}/" if path else "", self._level(path), after):
+            if left == 0:
+                break
+            left -= 1
+            page.append(described(name.rstrip("/"), node))
+            if len(page) >= PAGE:
+                yield page
+                page = []
+        yield page
+
+    def _below(self, prefix: str, listed: list[tuple[str, Node]], after: str) -> Iterator[tuple[str, Node]]:
+        levels = [(prefix, iter(listed))]
+        while levels:
+            prefix, entries = levels[-1]
+            name, node = next(entries, ("", None))
+            if node is None:
+                levels.pop()
+                continue
+            key = prefix + name
+            if key > after:
+                yield key, node
+            if isinstance(node, Directory) and (key > after or after.startswith(key)):
+                with self._store.lock:
+                    levels.append((key, iter(node.listed())))
+
+    # --- reading ---
+
+    def get(
+        self,
+        path: str,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        version: str | None = None,
+        if_match: str | None = None,
+    ) -> tuple[bytes, Stat]:
+        no_version(version)
+        store = self._store
+        with store.lock:
+            file = store.file(self._full(path))
+            if if_match is not None and file.etag != if_match:
+                raise conflict(if_match, file.etag)
+            return cut(file.frozen(), start, end), described(path, file)
+
+    def reader(
+        self,
+        path: str,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        version: str | None = None,
+        if_match: str | None = None,
+    ) -> BytesReader:
+        return BytesReader(*self.get(path, start, end, version=version, if_match=if_match))
+
+    # --- writing ---
+
+    def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
+        content = bytes(data)
+        check_size(options.size, len(content))
+        return self._placed(path, File(content, options.mtime, options.content_type), options)
+
+    def writer(self, path: str, options: WriteOptions = PLAIN) -> BytesWriter:
+        store = self._store
+        with store.lock:
+            self._judge(store, self._full(path), PLAIN)
+        return MemoryWriter(lambda data: self.put(path, data, options), options.size)
+
+    def _placed(self, path: str, file: File, options: WriteOptions) -> Stat:
+        store, full = self._store, self._full(path)
+        with store.lock:
+            self._judge(store, full, options)
+            directory, name = store.above(full, make=True)
+            directory.put(name, file)
+            return described(path, file)
+
+    @staticmethod
+    def _judge(store: Store, full: str, options: WriteOptions) -> None:
+        """Raises if `options` or the kind of what is there forbid to put a file at `full`."""
+        there = store.look(full)
+        if options.if_absent and there is not None:
+            raise failure(errno.EEXIST)
+        if isinstance(there, Directory):
+            raise failure(errno.EISDIR)
+        if options.if_match is not None and (there is None or there.etag != options.if_match):
+            raise conflict(options.if_match, None if there is None else there.etag)
+
+    def copy_from(
+        self,
+        source: StorageBackend,
+        source_path: str,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        version: str | None = None,
+        tick: Tick = lambda n: None,
+    ) -> Stat:
+        no_version(version)
+        origin = _memory(source)
+        with origin._store.lock:
+            file = origin._store.file(origin._full(source_path))
+            data, content_type = file.frozen(), file.content_type
+        check_size(options.size, len(data))
+        tick(len(data))
+        kept = content_type if options.content_type is None else options.content_type
+        return self._placed(path, File(data, options.mtime, kept), options)
+
+    def set_mtime(self, path: str, mtime: float) -> None:
+        store = self._store
+        with store.lock:
+            store.find(self._full(path)).mtime = mtime
+
+    def edit(self, path: str, mode: str) -> BackendEditor:
+        store, full = self._store, self._full(path)
+        with store.lock:
+            if mode != "r+" and store.look(full) is None:
+                self._placed(path, File(b"", None, None), PLAIN)
+            return MemoryEditor(store, store.file(full), mode)
+
+    # --- changing the tree ---
+
+    def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
+        no_version(version)
+        store, full = self._store, self._full(path)
+        with store.lock:
+            file = store.file(full)
+            if if_match is not None and file.etag != if_match:
+                raise conflict(if_match, file.etag)
+            directory, name = store.above(full)
+            directory.remove(name)
+
+    def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        for path in paths:
+            try:
+                self.delete(path)
+            except FileNotFoundError:
+                continue  # as asked
+            except (OSError, StorageError) as error:
+                yield path, error
+
+    def mkdir(self, path: str) -> None:
+        store, full = self._store, self._full(path)
+        with store.lock:
+            if store.look(full) is not None:
+                raise failure(errno.EEXIST)
+            directory, name = store.above(full)
+            directory.put(name, Directory())
+
+    def rmdir(self, path: str) -> None:
+        store, full = self._store, self._full(path)
+        with store.lock:
+            if store.directory(full).children:
+                raise failure(errno.ENOTEMPTY)
+            if not full:
+                raise failure(errno.EBUSY)
+            directory, name = store.above(full)
+            directory.remove(name)
+
+    def rename_from(self, source: StorageBackend, source_path: str, path: str, options: WriteOptions = PLAIN) -> Stat:
+        origin = _memory(source)
+        here, there = self._store, origin._store
+        full, source_full = self._full(path), origin._full(source_path)
+        with ExitStack() as locks:
+            for store in sorted({here, there}, key=id):
+                locks.enter_context(store.lock)
+            node = there.find(source_full)
+            if here is there and (not source_full or f"{full}/".startswith(f"{source_full}/")):
+                if full == source_full and not options.if_absent:
+                    return described(path, node)
+                raise failure(errno.EEXIST if full == source_full else errno.EINVAL)
+            _judge_rename(node, here.look(full), options)
+            target, name = here.above(full, make=True)
+            directory, source_name = there.above(source_full)
+            directory.remove(source_name)
+            target.put(name, node)
+            return described(path, node)
+
+
+def _judge_rename(node: Node, there: Node | None, options: WriteOptions) -> None:
+    """Raises what `rename(2)` would, or if `options` forbid to replace what is there."""
+    if there is None:
+        if options.if_match is not None:
+            raise conflict(options.if_match, None)
+        return
+    if options.if_absent:
+        raise failure(errno.EEXIST)
+    if isinstance(there, Directory):
+        if isinstance(node, File):
+            raise failure(errno.EISDIR)
+        if there.children:
+            raise failure(errno.ENOTEMPTY)
+        return
+    if isinstance(node, Directory):
+        raise failure(errno.ENOTDIR)
+    if options.if_match is not None and there.etag != options.if_match:
+        raise conflict(options.if_match, there.etag)
+
+
+def _memory(source: StorageBackend) -> MemoryBackend:
+    if not isinstance(source, MemoryBackend):
+        raise UnsupportedOperation("the other side is not in memory")
+    return source
+
+
+class MemoryWriter(BytesWriter):
+    """Collects the bytes; a fork cannot finish what its parent began."""
+
+    def __init__(self, put: Callable[[bytes], Stat], size: int | None) -> None:
+        super().__init__(put, size)
+        self._pid = os.getpid()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._check()
+        super().write(data)
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        self._check()
+        return super().commit(hashes)
+
+    def _check(self) -> None:
+        if self._pid != os.getpid():
+            raise StorageError("this writer was opened before the process forked; open one of its own")

@@ -31,7 +31,7 @@ class TempFileManager:
 
     Raises `TypeError` for a base_dir that is no path; `StoragePathError` (a ValueError) for one that is empty, has
     a NUL or is the root of the file system; `StoragePermissionError` (an OSError) for a link, a directory of another
-    user or one that others may write; other `StorageError`s that are `OSError`s if it cannot be created.
+    user or one that others may write; another `StorageError` that is an `OSError` if it cannot be created.
     """
 
     base_dir: str

@@ -1,0 +1,1 @@
+"""The tests of the README and of the pages below docs/."""

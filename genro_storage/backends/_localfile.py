@@ -9,15 +9,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NoReturn
 
-from ..exceptions import StorageError, UnsupportedOperation
+from ..exceptions import StorageError
 from ..types import Stat, WriteOptions
 from . import _kernel
+from ._nofollow import DIRECTORY, KIND, REGULAR
 from .base import check_size, conflict
 
-KIND, REGULAR, DIRECTORY, LINK = 0o170000, 0o100000, 0o040000, 0o120000
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 HIDDEN = ".genro-w-"
 """Begins the names of files being written; one whose last change is long ago was left by a killed process."""
 
@@ -52,13 +50,6 @@ def nanoseconds(mtime: float) -> int:
     """POSIX seconds as the nanoseconds that `os.stat` shows as exactly this float again."""
     whole = int(mtime // 1)
     return whole * 1_000_000_000 + round((mtime - whole) * 1e9)
-
-
-def refuse(st: os.stat_result) -> NoReturn:
-    """Raises what reading or replacing something else than a file must raise."""
-    if st.st_mode & KIND == DIRECTORY:
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    raise UnsupportedOperation("neither file nor directory (a FIFO, a socket or a device): it is never opened")
 
 
 def read_exactly(fd: int, size: int, offset: int) -> bytes:

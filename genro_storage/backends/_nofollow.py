@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, NoReturn
 
 from ..exceptions import (
     StorageNotADirectoryError,
     StorageNotFoundError,
     StoragePermissionError,
+    UnsupportedOperation,
 )
 from ..paths import refuse_climbing
 from . import _kernel
@@ -18,6 +21,11 @@ Links = Literal["inside", "follow", "refuse"]
 
 _STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BASE = _STEP & ~os.O_NOFOLLOW
+KIND, REGULAR, DIRECTORY, LINK = 0o170000, 0o100000, 0o040000, 0o120000
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_RACES = 8
 _TRIES = 40  # as many links as the kernel would follow
 
 
@@ -70,6 +78,83 @@ class Tree:
                 return at, full[slash + 1 :]
         return self._walk(full[start:], through, make)
 
+    @contextmanager
+    def spot(self, path: str, *, through: bool = False, make: bool = False) -> Iterator[tuple[int | None, str]]:
+        """As `locate`, and closes the descriptor."""
+        at, name = self.locate(path, through=through, make=make)
+        try:
+            yield at, name
+        finally:
+            if at is not None:
+                os.close(at)
+
+    def open_file(self, path: str) -> tuple[int, os.stat_result]:
+        """The descriptor of a regular file, links followed as far as allowed, and its facts."""
+        for attempt in range(_RACES):
+            at, name = self.locate(path, through=attempt > 0)
+            try:
+                st = os.stat(name, dir_fd=at, follow_symlinks=False)
+                kind = st.st_mode & KIND
+                if kind == LINK:
+                    continue
+                if kind != REGULAR:
+                    refuse(st)
+                fd = os.open(name, _READ, dir_fd=at)
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    continue  # a link since we looked
+                raise
+            finally:
+                if at is not None:
+                    os.close(at)
+            st = os.fstat(fd)
+            if st.st_mode & KIND != REGULAR:
+                os.close(fd)
+                refuse(st)  # put there since we looked; opening without waiting has done it no harm
+            return fd, st
+        raise StoragePermissionError("a symbolic link here changes too often")
+
+    def open_directory(self, path: str) -> int:
+        """The descriptor of a directory, for `os.scandir`; links followed as far as allowed."""
+        for attempt in range(_RACES):
+            with self.spot(path, through=attempt > 0) as (at, name):
+                try:
+                    return os.open(name, _LIST, dir_fd=at)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTDIR, errno.ELOOP) or not is_link(name, at):
+                        raise
+        raise StoragePermissionError("a symbolic link here changes too often")
+
+    def target(self, path: str) -> tuple[int | None, str, os.stat_result | None]:
+        """Where a write to `path` goes, parents made, and what is there now; the caller closes the descriptor."""
+        make = self.links == "follow"  # where `locate` does not notice what is missing
+        through = False
+        for _ in range(_RACES):
+            try:
+                at, name = self.locate(path, through=through, make=make)
+            except FileNotFoundError:
+                if make:
+                    raise
+                make = True
+                continue
+            try:
+                old = os.stat(name, dir_fd=at, follow_symlinks=False)
+                kind = old.st_mode & KIND
+                if kind == REGULAR:
+                    return at, name, old
+                if kind != LINK:
+                    refuse(old)
+            except FileNotFoundError:
+                return at, name, None
+            except BaseException:
+                if at is not None:
+                    os.close(at)
+                raise
+            if at is not None:
+                os.close(at)
+            through = True
+        raise StoragePermissionError("a symbolic link here changes too often")
+
     def _walk(self, below: str, through: bool, make: bool) -> tuple[int | None, str]:
         segments = below.split("/") if below else []
         depth = self.root.count("/") + 1 if self.root else 0
@@ -78,7 +163,7 @@ class Tree:
                 return None, self.base
             at, link = self._descend(segments, make)
             if at >= 0:
-                if not through or not _is_link(segments[-1], at):
+                if not through or not is_link(segments[-1], at):
                     return at, segments[-1]
                 os.close(at)
             segments, depth = self._resolved(segments, link, depth)
@@ -91,7 +176,7 @@ class Tree:
             try:
                 below = self._step(segment, at, make)
             except OSError as error:
-                if error.errno not in (errno.ENOTDIR, errno.ELOOP) or not _is_link(segment, at):
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP) or not is_link(segment, at):
                     raise
                 return -1, index
             finally:
@@ -155,9 +240,16 @@ def make_directory(name: str, at: int | None, mode: int | None) -> None:
         os.close(made)
 
 
-def _is_link(name: str, at: int) -> bool:
+def refuse(st: os.stat_result) -> NoReturn:
+    """Raises what reading or replacing something else than a file must raise."""
+    if st.st_mode & KIND == DIRECTORY:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    raise UnsupportedOperation("neither file nor directory (a FIFO, a socket or a device): it is never opened")
+
+
+def is_link(name: str, at: int | None) -> bool:
     try:
-        return os.stat(name, dir_fd=at, follow_symlinks=False).st_mode & 0o170000 == 0o120000
+        return os.stat(name, dir_fd=at, follow_symlinks=False).st_mode & KIND == LINK
     except OSError:
         return False  # whoever opens it next is told why
 

@@ -6,7 +6,6 @@ import errno
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from copy import copy
 from itertools import islice
 from typing import Any, ClassVar, Literal, Self
@@ -21,10 +20,6 @@ from ..paths import Rules, join
 from ..types import PLAIN, Features, Stat, WriteOptions
 from . import _kernel
 from ._localfile import (
-    KIND,
-    LINK,
-    READ,
-    REGULAR,
     LocalReader,
     LocalWriter,
     check_match,
@@ -33,10 +28,9 @@ from ._localfile import (
     nanoseconds,
     read_all,
     read_exactly,
-    refuse,
     span,
 )
-from ._nofollow import Tree, base_directory, folds_case, make_directory
+from ._nofollow import KIND, LINK, Tree, base_directory, folds_case, make_directory
 from .base import PAGE, BackendEditor, Context, Octal, Options, StorageBackend, Tick, conflict, no_version, order
 
 _TRIES = 8
@@ -76,7 +70,7 @@ class LocalStorage(StorageBackend):
         self._fsync = options.fsync
         base = base_directory(options.path, context.directory, options.create, options.dir_mode)
         self._tree = Tree(base, "", options.symlinks, options.dir_mode)
-        self.features = _features(base)
+        self.features = local_features(base)
 
     @property
     def abilities(self) -> frozenset[str]:
@@ -95,22 +89,13 @@ class LocalStorage(StorageBackend):
     def local_path(self, path: str) -> str:
         """The absolute path; `StoragePermissionError` if a link on it leads where this mount may not follow."""
         try:
-            with self._spot(path, through=True):
+            with self._tree.spot(path, through=True):
                 pass
         except StoragePermissionError:
             raise
         except OSError:
             pass  # there need not be anything yet
         return self.native_path(path)
-
-    @contextmanager
-    def _spot(self, path: str, *, through: bool = False, make: bool = False) -> Iterator[tuple[int | None, str]]:
-        at, name = self._tree.locate(path, through=through, make=make)
-        try:
-            yield at, name
-        finally:
-            if at is not None:
-                os.close(at)
 
     # --- facts and listing ---
 
@@ -130,7 +115,7 @@ class LocalStorage(StorageBackend):
     def _stat_link(self, path: str, link: os.stat_result) -> Stat:
         """Facts of what a link leads to, or of the link itself where that is nowhere or not ours."""
         try:
-            with self._spot(path, through=True) as (at, name):
+            with self._tree.spot(path, through=True) as (at, name):
                 return described(path, os.stat(name, dir_fd=at, follow_symlinks=False), linked=True)
         except OSError:
             return described(path, link, linked=True)
@@ -140,7 +125,7 @@ class LocalStorage(StorageBackend):
     ) -> Iterator[Sequence[Stat]]:
         prefix = f"{path}/" if path else ""
         page_of = self._page if facts else self._names
-        fd = self._open_directory(path)
+        fd = self._tree.open_directory(path)
         try:
             with os.scandir(fd) as entries:
                 if after or limit is not None:
@@ -153,17 +138,6 @@ class LocalStorage(StorageBackend):
                     yield page_of(prefix, found)
         finally:
             os.close(fd)
-
-    def _open_directory(self, path: str) -> int:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        for attempt in range(_TRIES):
-            with self._spot(path, through=attempt > 0) as (at, name):
-                try:
-                    return os.open(name, flags, dir_fd=at)
-                except OSError as error:
-                    if error.errno not in (errno.ENOTDIR, errno.ELOOP) or not _is_link(name, at):
-                        raise
-        raise StoragePermissionError("a symbolic link here changes too often")
 
     def _page(self, prefix: str, entries: Iterable[os.DirEntry[str]]) -> list[Stat]:
         page = []
@@ -190,28 +164,6 @@ class LocalStorage(StorageBackend):
 
     # --- reading ---
 
-    def _open_file(self, path: str) -> tuple[int, os.stat_result]:
-        """The descriptor of a regular file, links followed as far as allowed, and its facts."""
-        for attempt in range(_TRIES):
-            at, name = self._tree.locate(path, through=attempt > 0)
-            try:
-                st = os.stat(name, dir_fd=at, follow_symlinks=False)
-                kind = st.st_mode & KIND
-                if kind == LINK:
-                    continue
-                if kind != REGULAR:
-                    refuse(st)
-                fd = os.open(name, READ, dir_fd=at)
-            except OSError as error:
-                if error.errno == errno.ELOOP:
-                    continue  # a link since we looked
-                raise
-            finally:
-                if at is not None:
-                    os.close(at)
-            return fd, os.fstat(fd)
-        raise StoragePermissionError("a symbolic link here changes too often")
-
     def get(
         self,
         path: str,
@@ -222,7 +174,7 @@ class LocalStorage(StorageBackend):
         if_match: str | None = None,
     ) -> tuple[bytes, Stat]:
         no_version(version)
-        fd, st = self._open_file(path)
+        fd, st = self._tree.open_file(path)
         try:
             stat = _matching(path, st, if_match)
             start, stop = span(st.st_size, start, end)
@@ -242,7 +194,7 @@ class LocalStorage(StorageBackend):
         if_match: str | None = None,
     ) -> LocalReader:
         no_version(version)
-        fd, st = self._open_file(path)
+        fd, st = self._tree.open_file(path)
         try:
             return LocalReader(fd, _matching(path, st, if_match), start, end)
         except BaseException:
@@ -264,41 +216,16 @@ class LocalStorage(StorageBackend):
 
     def _writer(self, path: str, options: WriteOptions, named: bool) -> LocalWriter:
         """`named`: where a file is to be replaced, under a hidden name at once; that is soon over and costs less."""
-        at, name, old = self._target(path)
+        at, name, old = self._tree.target(path)
         named = named and old is not None and not options.if_absent
         return LocalWriter(path, at, name, options, old, mode=self._file_mode, fsync=self._fsync, named=named)
-
-    def _target(self, path: str) -> tuple[int | None, str, os.stat_result | None]:
-        """Where a write to `path` goes, parents made, and what is there now; the caller closes the descriptor."""
-        make = self._tree.links == "follow"  # where `locate` does not notice what is missing
-        through = False
-        for _ in range(_TRIES):
-            try:
-                at, name = self._tree.locate(path, through=through, make=make)
-            except FileNotFoundError:
-                if make:
-                    raise
-                make = True
-                continue
-            try:
-                old = os.stat(name, dir_fd=at, follow_symlinks=False)
-            except FileNotFoundError:
-                return at, name, None
-            if old.st_mode & KIND == REGULAR:
-                return at, name, old
-            if at is not None:
-                os.close(at)
-            if old.st_mode & KIND != LINK:
-                refuse(old)
-            through = True
-        raise StoragePermissionError("a symbolic link here changes too often")
 
     def edit(self, path: str, mode: str) -> BackendEditor:
         flags = _EDIT[mode] | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         if mode == "r+":
-            os.close(self._open_file(path)[0])  # tells what is not there, and what is no file
+            os.close(self._tree.open_file(path)[0])  # tells what is not there, and what is no file
         for _ in range(_TRIES):
-            at, name, old = self._target(path)
+            at, name, old = self._tree.target(path)
             try:
                 fd = os.open(name, flags, 0o666 if self._file_mode is None else self._file_mode, dir_fd=at)
             except OSError as error:
@@ -324,7 +251,7 @@ class LocalStorage(StorageBackend):
         tick: Tick = lambda n: None,
     ) -> Stat:
         no_version(version)
-        fd, st = _local(source)._open_file(source_path)
+        fd, st = _local(source)._tree.open_file(source_path)
         try:
             writer = self.writer(path, options)
             try:
@@ -359,20 +286,20 @@ class LocalStorage(StorageBackend):
                 os.close(at)
 
     def mkdir(self, path: str) -> None:
-        with self._spot(path) as (at, name):
+        with self._tree.spot(path) as (at, name):
             make_directory(name, at, self._dir_mode)
 
     def rmdir(self, path: str) -> None:
-        with self._spot(path) as (at, name):
+        with self._tree.spot(path) as (at, name):
             os.rmdir(name, dir_fd=at)
 
     def rename_from(self, source: StorageBackend, source_path: str, path: str, options: WriteOptions = PLAIN) -> Stat:
         origin = _local(source)
         if (origin._file_mode, origin._dir_mode) != (self._file_mode, self._dir_mode):
             raise UnsupportedOperation("what is renamed would keep a mode that this mount does not give")
-        with origin._spot(source_path) as (source_at, source_name):
+        with origin._tree.spot(source_path) as (source_at, source_name):
             os.stat(source_name, dir_fd=source_at, follow_symlinks=False)  # a missing source makes no directories
-            with self._spot(path, make=True) as (at, name):
+            with self._tree.spot(path, make=True) as (at, name):
                 try:
                     if options.if_absent:
                         _kernel.rename_absent(source_name, source_at, name, at)
@@ -386,7 +313,7 @@ class LocalStorage(StorageBackend):
 
     def set_mtime(self, path: str, mtime: float) -> None:
         through = self.stat(path).is_symlink
-        with self._spot(path, through=through) as (at, name):
+        with self._tree.spot(path, through=through) as (at, name):
             st = os.stat(name, dir_fd=at, follow_symlinks=False)
             os.utime(name, ns=(st.st_atime_ns, nanoseconds(mtime)), dir_fd=at, follow_symlinks=False)
 
@@ -396,11 +323,11 @@ class LocalStorage(StorageBackend):
             raise StoragePermissionError("the mount follows no symbolic links ('symlinks: refuse') and makes none")
         goal = os.path.join(os.path.realpath(self.native_path("")), join("", target, rules=Rules(True, True)))
         above = os.path.realpath(os.path.dirname(self.native_path(path)))
-        with self._spot(path) as (at, name):
+        with self._tree.spot(path) as (at, name):
             os.symlink(os.path.relpath(goal, above), name, dir_fd=at)
 
     def readlink(self, path: str) -> str:
-        with self._spot(path) as (at, name):
+        with self._tree.spot(path) as (at, name):
             try:
                 return os.readlink(name, dir_fd=at)
             except OSError as error:
@@ -426,11 +353,8 @@ def _matching(path: str, st: os.stat_result, if_match: str | None) -> Stat:
     return stat
 
 
-def _is_link(name: str, at: int | None) -> bool:
-    return os.stat(name, dir_fd=at, follow_symlinks=False).st_mode & KIND == LINK
-
-
-def _features(base: str) -> Features:
+def local_features(base: str) -> Features:
+    """What the file system that holds `base` is like."""
     return Features(
         if_absent="atomic",
         if_match="advisory",

@@ -14,6 +14,7 @@ from .verbs import listing
 
 if TYPE_CHECKING:
     from .manager import StorageManager
+    from .nodes import StorageNode
 
 
 @total_ordering
@@ -187,14 +188,14 @@ class NodeName:
             raise StoragePathError(f"not a suffix: {suffix!r}", operation="with_suffix", mount=self._mount_name)
         return self.with_name(self.stem + suffix)
 
-    def relative_to(self, other: NodeName | str) -> PurePosixPath:
+    def relative_to(self, other: StorageNode | str) -> PurePosixPath:
         """The path from `other` down to here; `ValueError` if `other` is not above."""
         above = self._manager.node(other)
         if not self.is_relative_to(above):
             raise ValueError(f"'{self.fullpath}' is not below '{above.fullpath}'")
         return PurePosixPath(self._path[len(above.path) :].lstrip("/"))
 
-    def is_relative_to(self, other: NodeName | str) -> bool:
+    def is_relative_to(self, other: StorageNode | str) -> bool:
         above = self._manager.node(other)
         return above.mount_name == self._mount_name and paths.is_below(self._path, above.path)
 

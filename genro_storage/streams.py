@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .backends.base import BackendEditor, BackendReader, BackendWriter
 from .retry import Guard
@@ -225,14 +225,19 @@ class RawWriter(io.RawIOBase):
 class BinaryWriter(io.BufferedWriter):
     """A file opened for writing: `close()` commits, leaving `with` by an exception or `discard()` gives up."""
 
-    def __init__(self, writer: BackendWriter, name: str) -> None:
-        self._name = name
+    def __init__(self, writer: BackendWriter, target: str) -> None:
+        self.target = target
         super().__init__(RawWriter(writer), WRITE_BUFFER)
+
+    def abandon(self) -> None:
+        """Whatever is still flushed from above vanishes; closing then only closes."""
+        raw: Any = self.raw
+        raw.discard()
 
     def discard(self) -> None:
         """Gives up what was written; the old bytes stay."""
         if not self.closed:
-            _raw(self).discard()
+            self.abandon()
             super().close()
 
     def __exit__(
@@ -243,20 +248,29 @@ class BinaryWriter(io.BufferedWriter):
         self.close()
 
     def __del__(self) -> None:
-        _drop(self, self._name)
+        drop(self, self.target)
+
+
+class Abandonable(Protocol):
+    """A binary file that can be told to commit nothing."""
+
+    target: str
+
+    def abandon(self) -> None: ...
 
 
 class TextWriter(io.TextIOWrapper):
-    """A text file opened for writing; commits and gives up as `BinaryWriter`."""
+    """A text file opened for writing; commits and gives up as the binary one below it."""
 
-    def __init__(self, writer: BinaryWriter, encoding: str, errors: str, newline: str | None) -> None:
+    def __init__(self, writer: Abandonable, encoding: str, errors: str, newline: str | None) -> None:
         self._binary = writer
-        super().__init__(writer, encoding=encoding, errors=errors, newline=newline)
+        binary: Any = writer
+        super().__init__(binary, encoding=encoding, errors=errors, newline=newline)
 
     def discard(self) -> None:
         """Gives up what was written; the old bytes stay."""
         if not self.closed:
-            _raw(self._binary).discard()
+            self._binary.abandon()
             super().close()
 
     def __exit__(
@@ -267,18 +281,14 @@ class TextWriter(io.TextIOWrapper):
         self.close()
 
     def __del__(self) -> None:
-        _drop(self, self._binary._name)
+        drop(self, self._binary.target)
 
 
-def _raw(writer: io.BufferedWriter) -> RawWriter:
-    raw: Any = writer.raw
-    return raw  # type: ignore[no-any-return]
-
-
-def _drop(file: BinaryWriter | TextWriter, name: str) -> None:
+def drop(file: Any, target: str) -> None:
+    """For finalizers: what was not closed is not written."""
     if not file.closed:
         file.discard()
-        warnings.warn(f"'{name}' was dropped unclosed: nothing was written", ResourceWarning, stacklevel=2)
+        warnings.warn(f"'{target}' was dropped unclosed: nothing was written", ResourceWarning, stacklevel=2)
 
 
 class RawEditor(io.RawIOBase):

@@ -149,7 +149,12 @@ def _retry(given: Mapping[str, Any]) -> RetryPolicy:
 
 
 def _common(given: Mapping[str, Any], key: str, kind: Any, default: Any) -> Any:
-    return convert({key: given.get(key, default)}, dict[str, kind])[key]
+    if key not in given:
+        return default
+    try:
+        return msgspec.convert(given[key], kind, strict=False, dec_hook=_parsed)
+    except msgspec.ValidationError as error:
+        raise StorageConfigError(f"key '{key}': {error}") from None
 
 
 def convert(keys: Mapping[str, Any], kind: Any) -> Any:

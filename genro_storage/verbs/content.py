@@ -33,6 +33,7 @@ def options_for(
 ) -> WriteOptions:
     """How to write this node; what its storage cannot honour is an `UnsupportedOperation` before any byte."""
     refuse_snapshot(node)
+    node.mount.judge(node.path, "write")
     features = node.mount.features
     if if_absent and features.if_absent == "none":
         raise _unsupported(node, "this storage has no conditional creation (if_absent)")

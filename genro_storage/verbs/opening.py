@@ -7,7 +7,7 @@ import tempfile
 from typing import IO, TYPE_CHECKING, Any
 
 from ..exceptions import StorageNotFoundError, UnsupportedOperation
-from ..streams import READ_AHEAD, BinaryWriter, RawEditor, RawReader, TextWriter
+from ..streams import READ_AHEAD, BinaryWriter, RawEditor, RawReader, TextWriter, drop
 from . import content
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def open_file(
     file = _editing(node, kind, plus, options) if plus else _writing(node, kind, options)
     if binary:
         return file
-    if isinstance(file, BinaryWriter):
+    if isinstance(file, (BinaryWriter, StagedFile)):
         return TextWriter(file, encoding or "utf-8", errors or "strict", newline)
     return io.TextIOWrapper(file, encoding or "utf-8", errors or "strict", newline)
 
@@ -123,22 +123,33 @@ class StagedFile(tempfile.SpooledTemporaryFile[bytes]):
 
     def __init__(self, node: StorageNode, options: dict[str, Any]) -> None:
         self._node, self._options = node, options
+        self._abandoned = False
+        self.target = node.fullpath
         super().__init__(max_size=SPOOL)
+
+    def abandon(self) -> None:
+        """Closing then only closes."""
+        self._abandoned = True
 
     def discard(self) -> None:
         """Gives up what was written; the old bytes stay."""
-        super().close()
+        self.abandon()
+        self.close()
 
     def close(self) -> None:
         if self.closed:
             return
         try:
-            self.seek(0)
-            content.write_from(self._node, self, self._options)
+            if not self._abandoned:
+                self.seek(0)
+                content.write_from(self._node, self, self._options)
         finally:
             super().close()
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is not None:
-            self.discard()
+            self.abandon()
         self.close()
+
+    def __del__(self) -> None:
+        drop(self, self.target)

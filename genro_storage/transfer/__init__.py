@@ -1,0 +1,42 @@
+"""Copy, move and rename between any two places: a pure plan, a bounded engine, a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..types import Place
+from .call import Call
+from .landing import landed
+from .options import CopyOptions, options_from
+from .places import same_place
+from .rename import rename
+from .report import Failure, TransferReport
+
+__all__ = ["CopyOptions", "Failure", "TransferReport", "copy", "move", "rename", "same_place"]
+
+
+def copy(
+    source: Place, target: Place, *, options: CopyOptions | None = None, slash: bool = False, **fields: Any
+) -> TransferReport:
+    """Copies a file or a directory; see `CopyOptions` for the options, `landing` for where things land.
+
+    `slash`: the destination was text ending in "/", so that a file goes below it. The report's `target_path` is the
+    path in the target's mount where the source went. Raises what went wrong with a single file or with the two places
+    themselves, `StorageTransferError` with `.report` if entries of a tree failed.
+    """
+    return _transfer("copy", source, target, options_from(options, fields), slash)
+
+
+def move(
+    source: Place, target: Place, *, options: CopyOptions | None = None, slash: bool = False, **fields: Any
+) -> TransferReport:
+    """As `copy`, and each source goes once its copy is proven; what is skipped or fails stays."""
+    given = options_from(options, fields)
+    if given.verify == "none":
+        raise ValueError("verify='none' cannot be used with a move: the source goes only once its copy is proven")
+    return _transfer("move", source, target, given, slash)
+
+
+def _transfer(operation: str, source: Place, target: Place, options: CopyOptions, slash: bool) -> TransferReport:
+    landing = landed(source, target, options, slash=slash, moving=operation == "move")
+    return Call(operation, landing, options).run()

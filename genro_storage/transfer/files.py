@@ -1,0 +1,142 @@
+"""One action of a tree, tried as often as it may help: files, links, directories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from .. import paths
+from ..backends.base import BackendReader
+from ..exceptions import (
+    StorageConflictError,
+    StorageError,
+    StorageExistsError,
+    StorageNotFoundError,
+    StoragePathError,
+)
+from ..retry import RetryPolicy
+from ..types import Place
+from .engine import Outcome
+from .flow import Flow
+from .moving import Removal
+from .options import CopyOptions
+from .places import At, fault
+from .plan import Action
+from .stream import Copied, Job, copy_file, same_bytes
+
+
+class Worker:
+    """Does the actions of one transfer; thread-safe. The mounts' own retries are off: here a file is tried again."""
+
+    def __init__(
+        self, source: Place, target: At, options: CopyOptions, flow: Flow, removal: Removal | None, *, single: bool
+    ) -> None:
+        """`single`: the target is the very place of the one file, not what entries lie below."""
+        self._source = At(source.mount.without_retries(), source.path, source.version)
+        self._target = At(target.mount.without_retries(), target.path)
+        self._single = single
+        self._options = options
+        self._flow = flow
+        self._retry = RetryPolicy(options.retries, sleep=flow.wait)
+        self._removal = removal
+
+    def __call__(self, action: Action, opened: BackendReader | None = None) -> Outcome:
+        """What came of it; errors of the storages are part of the outcome, others are raised."""
+        if action.kind == "mkdir":
+            return self._tried(lambda attempt: self._make_directory(action))
+        if action.kind == "link":
+            outcome = self._tried(lambda attempt: self._recreate_link(action))
+        else:
+            outcome = self._file(action, opened)
+        return self._removed(action, outcome)
+
+    def _removed(self, action: Action, outcome: Outcome) -> Outcome:
+        """For a move: the outcome once the source has gone too."""
+        copied = outcome.copied
+        if self._removal is None or copied is None or copied.same_place:
+            return outcome
+        stays = self._removal.proven(action.entry, copied.facts)
+        return outcome if stays is None else Outcome(error=stays, attempts=outcome.attempts)
+
+    def _tried(self, do: Callable[[int], Copied | None]) -> Outcome:
+        attempt = 0
+        while True:
+            try:
+                return Outcome(do(attempt), attempts=attempt + 1)
+            except StorageError as error:
+                again = error.retryable or isinstance(error, StorageConflictError)
+                if self._flow.cancelled or not again or attempt >= self._retry.retries:
+                    return Outcome(error=error, attempts=attempt + 1)
+                self._retry.wait(attempt, error)
+                attempt += 1
+
+    def _file(self, action: Action, opened: BackendReader | None) -> Outcome:
+        entry = action.entry
+        job = Job(At(self._source.mount, entry.stat.path, self._source.version), self._landing(action), entry.stat)
+        return self._tried(lambda attempt: self._copy(job, attempt, opened))
+
+    def _copy(self, job: Job, attempt: int, opened: BackendReader | None) -> Copied:
+        if attempt == 0:
+            return copy_file(job, self._options, self._flow, opened)
+        facts = job.source.mount.stat_file(job.source.path, version=job.source.version)
+        try:
+            return copy_file(replace(job, facts=facts), self._options, self._flow)
+        except StorageExistsError:
+            # The answer to an earlier attempt may have been lost on its way: then this is our own file.
+            if same_bytes(job.source, job.target, self._flow):
+                return Copied(facts, facts.size or 0)
+            raise
+
+    def _landing(self, action: Action) -> At:
+        if self._single:
+            return self._target
+        below, path = action.entry.relpath, self._target.path
+        return At(self._target.mount, f"{path}/{below}" if path and below else path or below)
+
+    def _make_directory(self, action: Action) -> None:
+        place = self._landing(action)
+        place.mount.mkdir(place.path, parents=True, exist_ok=True)
+        if self._removal is not None:
+            self._removal.made(action.entry)
+
+    def _recreate_link(self, action: Action) -> Copied:
+        """A link with the same text; its target must lie inside the mount it is copied to."""
+        source, place = At(self._source.mount, action.entry.stat.path), self._landing(action)
+        text = source.mount.readlink(source.path)
+        goal = _followed(place, text)
+        try:
+            _make_link(place, goal)
+        except StorageExistsError:
+            there = place.mount.stat(place.path)
+            if not there.is_symlink:
+                raise
+            if place.mount.readlink(place.path) != text:
+                if not self._options.overwrite:
+                    raise
+                place.mount.delete(place.path)
+                _make_link(place, goal)
+        return Copied(action.entry.stat)
+
+
+def _make_link(place: At, goal: str) -> None:
+    try:
+        place.mount.symlink(place.path, goal)
+    except StorageNotFoundError:
+        place.mount.mkdir(paths.parent(place.path), parents=True, exist_ok=True)
+        place.mount.symlink(place.path, goal)
+
+
+def _followed(link: At, text: str) -> str:
+    """The path in its mount that a link of this text at this place leads to."""
+    segments = [] if text.startswith("/") else link.path.split("/")[:-1]
+    outside = text.startswith("/")
+    for segment in text.split("/"):
+        if segment == "..":
+            outside = outside or not segments
+            del segments[-1:]
+        elif segment not in ("", "."):
+            segments.append(segment)
+    if outside:
+        raise fault(StoragePathError, f"a link to '{text}' would lead out of the mount", link)
+    return "/".join(segments)

@@ -1,0 +1,194 @@
+"""The listings a plan is made of: below one place, links followed or not, in proven order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from itertools import chain
+from typing import Protocol
+
+from .. import paths
+from ..backends.base import order
+from ..exceptions import StorageError, StorageNotFoundError, StoragePathError, UnsupportedOperation
+from ..mount import Mount
+from ..types import Place, Stat
+from .places import At, fault, is_within, real_path
+from .plan import Action, Entry, Rules, actions
+
+
+class OutOfOrder(Exception):
+    """A listing that claims bytewise order did not keep it."""
+
+
+class Watcher(Protocol):
+    """Who needs to know more of a listing than its actions tell."""
+
+    def seen(self, directory: Stat) -> None: ...
+    def descended(self, link: Stat) -> None: ...
+
+
+class Listing:
+    """Everything below a place as `Entry` values sorted by key; names no path can express come first in their page.
+
+    `linked`: the place is itself a link. `follow`: links to directories are descended. `avoid`: a place that no
+    followed link may lead into. `watcher` is told every directory and every followed link.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        follow: bool = False,
+        avoid: Place | None = None,
+        linked: bool = False,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._place = At(place.mount, place.path)
+        self._follow = follow
+        self._linked = linked
+        self._watcher = watcher
+        self._avoided = () if avoid is None or (real := real_path(avoid)) is None else (real,)
+        self._started: Iterator[Entry] = iter(())
+
+    @property
+    def claims_order(self) -> bool:
+        """Whether the order is the store's word, to be verified, and not our own doing."""
+        return self._place.mount.can("walk") and self._place.mount.features.ordered
+
+    def start(self) -> Entry | None:
+        """Reads the first page and returns the first entry; a missing directory → `StorageNotFoundError`."""
+        entries = self._ordered()
+        first = next(entries, None)
+        self._started = chain(() if first is None else (first,), entries)
+        return first
+
+    def entries(self, by_level: bool = False) -> Iterator[Entry]:
+        """All entries, those read by `start` included. `by_level`: read again, one directory at a time."""
+        return self._below(self._place.path, by_level, self._avoided, self._linked) if by_level else self._started
+
+    def _ordered(self) -> Iterator[Entry]:
+        last = b""
+        for entry in self._below(self._place.path, False, self._avoided, self._linked):
+            if entry.error is None:
+                if entry.key < last:
+                    raise OutOfOrder
+                if entry.key == last:
+                    continue
+                last = entry.key
+            yield entry
+
+    def _below(self, path: str, by_level: bool, above: tuple[str, ...], linked: bool) -> Iterator[Entry]:
+        strange: list[Stat] = []
+        for stat in (
+            _by_level(self._place.mount, path, strange) if by_level else _walk(self._place.mount, path, strange)
+        ):
+            yield from self._unaddressable(strange, linked)
+            entry = self._entry(stat, linked)
+            if not stat.is_dir:
+                yield entry
+            elif not (stat.is_symlink and self._follow):
+                if self._watcher and not (stat.is_symlink or linked):
+                    self._watcher.seen(stat)
+                yield entry
+            else:
+                yield from self._descended(entry, by_level, above)
+        yield from self._unaddressable(strange, linked)
+
+    def _entry(self, stat: Stat, linked: bool, error: StorageError | None = None) -> Entry:
+        root = self._place.path
+        relpath = stat.path[len(root) + 1 :] if root else stat.path
+        key = (relpath + "/" if stat.is_dir else relpath).encode("utf-8", "surrogateescape") if error is None else b""
+        return Entry(relpath, key, stat, linked, error)
+
+    def _descended(self, entry: Entry, by_level: bool, above: tuple[str, ...]) -> Iterator[Entry]:
+        """A link to a directory and what is below it, unless that would come back to where it started."""
+        link = At(self._place.mount, entry.stat.path)
+        here, parent = real_path(link), real_path(At(link.mount, paths.parent(link.path)))
+        if here is None or parent is None:
+            error = fault(UnsupportedOperation, "where this link leads cannot be told", link)
+            yield self._entry(entry.stat, True, error)
+            return
+        above = (*above, parent)
+        if any(is_within(one, here) for one in above):
+            yield self._entry(
+                entry.stat, True, fault(StoragePathError, "this link leads back to where it came from", link)
+            )
+            return
+        if self._watcher and not entry.linked:
+            self._watcher.descended(entry.stat)
+        yield entry
+        yield from self._below(link.path, by_level, above, True)
+
+    def _unaddressable(self, strange: list[Stat], linked: bool) -> Iterator[Entry]:
+        for stat in strange:
+            error = fault(
+                StoragePathError, "this name cannot be written as a path", At(self._place.mount, stat.path), "list"
+            )
+            yield self._entry(stat, linked, error)
+        strange.clear()
+
+
+def _walk(mount: Mount, path: str, strange: list[Stat]) -> Iterator[Stat]:
+    for page in mount.walk(path, odd=strange.append):
+        yield from page
+
+
+def _by_level(mount: Mount, path: str, strange: list[Stat]) -> Iterator[Stat]:
+    levels = [_level(mount, path, strange)]
+    while levels:
+        stat = next(levels[-1], None)
+        if stat is None:
+            levels.pop()
+            continue
+        yield stat
+        if stat.is_dir and not stat.is_symlink:
+            levels.append(_level(mount, stat.path, strange))
+
+
+def _level(mount: Mount, path: str, strange: list[Stat]) -> Iterator[Stat]:
+    return iter(sorted((stat for page in mount.scan(path, odd=strange.append) for stat in page), key=order))
+
+
+class TargetListing(Listing):
+    """What is below the target, nothing where there is no such directory; names no path can express do not count."""
+
+    def _below(self, path: str, by_level: bool, above: tuple[str, ...], linked: bool) -> Iterator[Entry]:
+        try:
+            for entry in super()._below(path, by_level, above, linked):
+                if entry.error is None:
+                    yield entry
+        except StorageNotFoundError:
+            return
+
+
+def planned(source: Listing, target: Listing, rules: Rules) -> Iterator[Action]:
+    """The actions for both listings; where one proves out of order, begins again level by level and repeats nothing."""
+    acted = _Acted() if source.claims_order or target.claims_order else None
+    try:
+        for action in actions(source.entries(), target.entries(), rules):
+            if acted is not None:
+                acted.add(action)
+            yield action
+    except OutOfOrder:
+        done = acted.known() if acted is not None else frozenset()
+        for action in actions(source.entries(by_level=True), target.entries(by_level=True), rules):
+            if _digest(action) not in done:
+                yield action
+
+
+class _Acted:
+    """The entries acted on, at 16 bytes each: a restart is rare and may cost more."""
+
+    def __init__(self) -> None:
+        self._digests = bytearray()
+
+    def add(self, action: Action) -> None:
+        self._digests += _digest(action)
+
+    def known(self) -> frozenset[bytes]:
+        digests = bytes(self._digests)
+        return frozenset(digests[start : start + 16] for start in range(0, len(digests), 16))
+
+
+def _digest(action: Action) -> bytes:
+    return blake2b(order(action.entry.stat), digest_size=16).digest()

@@ -1,0 +1,67 @@
+"""Places compared: the same bytes, one inside the other, whatever mounts they are reached through."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple, TypeVar
+
+from .. import paths
+from ..exceptions import StorageError
+from ..mount import Mount
+from ..types import Place
+
+Error = TypeVar("Error", bound=StorageError)
+
+
+class At(NamedTuple):
+    """A place by its parts."""
+
+    mount: Mount
+    path: str
+    version: str | None = None
+
+
+def shown(place: Place) -> str:
+    """``mount:path`` for messages."""
+    return f"{place.mount.name}:{place.path}"
+
+
+def fault(kind: type[Error], reason: str, place: Place, operation: str = "copy") -> Error:
+    """An error that says where it happened, as a `Mount` does."""
+    return kind(f"{reason}: '{shown(place)}'", operation=operation, mount=place.mount.name, path=place.path)
+
+
+def same_place(a: Place, b: Place) -> bool:
+    """Whether both name the same bytes now: through relative mounts, two mounts of one bucket, links or hard links."""
+    one, other = a.mount.backend, b.mount.backend
+    if one.storage_id == other.storage_id and one.native_path(a.path) == other.native_path(b.path):
+        return True
+    here, there = a.mount.local_path(a.path), b.mount.local_path(b.path)
+    if here is None or there is None:
+        return False
+    try:
+        return os.path.samefile(here, there)
+    except OSError:  # one of them does not exist
+        return False
+
+
+def contains(directory: Place, place: Place) -> bool:
+    """Whether `place`, existing or not, is `directory` or lies below it."""
+    outer, inner = directory.mount.backend, place.mount.backend
+    if outer.storage_id == inner.storage_id and paths.is_below(
+        inner.native_path(place.path).strip("/"), outer.native_path(directory.path).strip("/")
+    ):
+        return True
+    above, below = real_path(directory), real_path(place)
+    return above is not None and below is not None and is_within(below, above)
+
+
+def real_path(place: Place) -> str | None:
+    """The path in the local file system with all links resolved; None where there is none."""
+    local = place.mount.local_path(place.path)
+    return None if local is None else os.path.realpath(local)
+
+
+def is_within(path: str, directory: str) -> bool:
+    """Whether a real path is a directory's or lies below it."""
+    return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)

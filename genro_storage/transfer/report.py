@@ -1,0 +1,133 @@
+"""What a transfer did, in numbers and, up to a bound, in words."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import Any
+
+from msgspec import Struct, field
+
+from ..exceptions import StorageError
+
+KEPT_FAILURES = 1000
+KEPT_WARNINGS = 100
+
+
+class Failure(Struct, frozen=True):
+    """One entry that did not go: its path relative to the source, what was tried, the last error, how many tries."""
+
+    relpath: str
+    operation: str
+    error: StorageError
+    attempts: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        kind = type(self.error).__name__
+        return {
+            "relpath": self.relpath,
+            "operation": self.operation,
+            "error": kind,
+            "message": str(self.error),
+            "attempts": self.attempts,
+        }
+
+
+class TransferReport(Struct):
+    """What a copy or a move did.
+
+    Times are POSIX seconds, `duration` seconds, sizes bytes. `destination` is ``mount:path`` of the place where the
+    source went, `target_path` that path alone: it may be below the one asked for (a file into a directory).
+    `files_total = files_copied + files_skipped + files_failed`. Of `failures`, directories and listings among them, the
+    first 1,000 are kept; `failed` counts all. `complete`: every listing was read to its end.
+    """
+
+    operation: str
+    source: str
+    destination: str
+    target_path: str
+    started: float = field(default_factory=time.time)
+    finished: float | None = None
+    files_copied: int = 0
+    files_skipped: int = 0
+    files_failed: int = 0
+    directories_created: int = 0
+    bytes_copied: int = 0
+    bytes_skipped: int = 0
+    bytes_server_side: int = 0
+    retries: int = 0
+    verified_checksum: int = 0
+    verified_size: int = 0
+    skip_reasons: dict[str, int] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    failed: int = 0
+    warnings: list[str] = field(default_factory=list)
+    complete: bool = True
+
+    @property
+    def files_total(self) -> int:
+        return self.files_copied + self.files_skipped + self.files_failed
+
+    @property
+    def ok(self) -> bool:
+        """Nothing failed and everything was seen."""
+        return not self.failed and self.complete
+
+    @property
+    def duration(self) -> float:
+        return max(0.0, (time.time() if self.finished is None else self.finished) - self.started)
+
+    @property
+    def rate(self) -> float:
+        """Bytes copied per second."""
+        return self.bytes_copied / self.duration if self.duration else 0.0
+
+    # --- how it is filled; by the caller's thread only ---
+
+    def skip(self, reason: str, size: int | None) -> None:
+        """Counts a file that stays as it is."""
+        self.files_skipped += 1
+        self.bytes_skipped += size or 0
+        self.skip_reasons[reason] = self.skip_reasons.get(reason, 0) + 1
+
+    def fail(
+        self, relpath: str, operation: str, error: StorageError, attempts: int = 1, *, is_file: bool = True
+    ) -> None:
+        """Counts a failure, and keeps its error without the buffers that its traceback holds."""
+        self.failed += 1
+        self.files_failed += is_file
+        if len(self.failures) < KEPT_FAILURES:
+            _forget_frames(error)
+            self.failures.append(Failure(relpath, operation, error, attempts))
+
+    def warn(self, message: str) -> None:
+        """Keeps a warning once."""
+        if message not in self.warnings and len(self.warnings) < KEPT_WARNINGS:
+            self.warnings.append(message)
+
+    # --- how it is shown ---
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, fit for JSON."""
+        shown: dict[str, Any] = {name: getattr(self, name) for name in self.__struct_fields__}
+        shown["failures"] = [failure.to_dict() for failure in self.failures]
+        extra = {"files_total": self.files_total, "ok": self.ok, "duration": self.duration, "rate": self.rate}
+        return shown | extra
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.operation} {self.source} → {self.destination}: {self.files_copied} files, {self.bytes_copied} bytes"
+        ]
+        parts += [
+            f"{count} {what}" for count, what in ((self.files_skipped, "skipped"), (self.failed, "failed")) if count
+        ]
+        return f"{', '.join(parts)} in {self.duration:.2f} s"
+
+
+def _forget_frames(error: BaseException) -> None:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        traceback.clear_frames(current.__traceback__)
+        current = current.__cause__ or current.__context__

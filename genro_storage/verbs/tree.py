@@ -9,6 +9,7 @@ from .. import paths, transfer
 from ..exceptions import (
     StorageExistsError,
     StorageIsADirectoryError,
+    StorageNotADirectoryError,
     StorageNotEmptyError,
     StorageNotFoundError,
     UnsupportedOperation,
@@ -78,7 +79,10 @@ def _delete_keys(node: StorageNode, recursive: bool, missing_ok: bool) -> None:
     if not missing_ok and not mount.exists(path):
         raise node.not_found()
     if recursive or mount.is_dir(path):
-        mount.delete_tree(path)
+        try:
+            mount.delete_tree(path)
+        except (StorageNotFoundError, StorageNotADirectoryError):
+            pass  # nothing is below: at most a file
     try:
         mount.delete(path)
     except StorageNotFoundError:

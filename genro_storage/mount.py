@@ -114,35 +114,41 @@ class Mount:
 
     def exists(self, path: str, *, version: str | None = None) -> bool:
         """False only for a proven absence."""
-        try:
-            self.stat(path, version=version)
-        except (StorageNotFoundError, StorageNotADirectoryError):
-            return False
-        return True
+        real = self.backend.features.real_dirs
+        if not path and not real:
+            return True
+        if self._found(path, version) is not None:
+            return True
+        return not real and version is None and self.is_dir(path)
 
     def is_file(self, path: str, *, version: str | None = None) -> bool:
-        if not path:
-            return False
-        try:
-            return self.stat_file(path, version=version).is_file
-        except (StorageNotFoundError, StorageNotADirectoryError, StorageIsADirectoryError):
-            return False
+        found = self._found(path, version) if path else None
+        return found is not None and found.is_file
 
     def is_dir(self, path: str) -> bool:
         if self.backend.features.real_dirs:
-            try:
-                return self.guard.call("stat", path, self.backend.stat, path).is_dir
-            except (StorageNotFoundError, StorageNotADirectoryError):
-                return False
+            found = self._found(path)
+            return found is not None and found.is_dir
         if not path:
             return True
         return self.guard.call("stat", path, emulate.is_dir, self.backend, path)
 
     def is_symlink(self, path: str) -> bool:
+        found = self._found(path) if self.can("readlink") else None
+        return found is not None and found.is_symlink
+
+    def _found(self, path: str, version: str | None = None) -> Stat | None:
+        """Facts of exactly this key, None for a proven absence: without the error that nobody would see."""
         try:
-            return self.guard.call("stat", path, self.backend.stat, path).is_symlink
-        except (StorageNotFoundError, StorageNotADirectoryError):
-            return False
+            return self.backend.stat(path, version=version)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except Exception as error:  # noqa: BLE001 - a driver call: the guard translates
+            stat = self.backend.stat
+            try:
+                return self.guard.again(error, "stat", path, lambda: stat(path, version=version))
+            except (StorageNotFoundError, StorageNotADirectoryError):
+                return None
 
     def local_path(self, path: str) -> str | None:
         """The real file's path, where the backend has real files."""

@@ -66,8 +66,7 @@ class StorageNode(NodeName):
 
     @property
     def is_symlink(self) -> Predicate:
-        mount = self.mount
-        return YES if mount.can("symlink") and mount.is_symlink(self._path) else NO
+        return YES if self.mount.is_symlink(self._path) else NO
 
     def stat(self) -> Stat:
         """All facts in one request; unknown ones are None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import cache
 from typing import Any, ClassVar, Protocol, Self
 
 from msgspec import Struct
@@ -377,6 +378,7 @@ class StorageBackend:
         return sorted(stats, key=order)
 
 
+@cache
 def overridden(cls: type[StorageBackend]) -> frozenset[str]:
     """The abilities whose methods a class writes itself."""
     return frozenset(name for name in ABILITIES if getattr(cls, name) is not getattr(StorageBackend, name))

@@ -15,7 +15,8 @@ import msgspec
 
 from . import paths
 from .backends import ALIASES, backend_class
-from .backends.base import Context, Duration, Options, Secret, StorageBackend
+from .backends.base import StorageBackend
+from .backends.options import Context, Duration, Options, Secret
 from .config import Config
 from .exceptions import StorageConfigError, StorageError
 from .mount import Level, Mount

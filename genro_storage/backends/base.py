@@ -7,9 +7,6 @@ from copy import copy
 from functools import cache
 from typing import Any, ClassVar, Protocol, Self
 
-from msgspec import Struct
-
-from .. import config
 from ..exceptions import (
     StorageConflictError,
     StorageError,
@@ -23,6 +20,7 @@ from ._bytes import BytesReader as BytesReader
 from ._bytes import BytesWriter as BytesWriter
 from ._bytes import check_size as check_size
 from ._bytes import cut as cut
+from .options import Context, Options
 
 Tick = Callable[[int], object]
 """Called with bytes done; may wait (bandwidth) and may raise (cancel)."""
@@ -44,62 +42,6 @@ ABILITIES = frozenset(
         "walk",
     }
 )
-
-
-class Size(int):
-    """Bytes; a configuration may also say ``"8MiB"``."""
-
-    @classmethod
-    def parse(cls, value: object) -> Self:
-        return cls(config.parse_size(value))
-
-
-class Duration(float):
-    """Seconds; a configuration may also say ``"5m"``."""
-
-    @classmethod
-    def parse(cls, value: object) -> Self:
-        return cls(config.parse_duration(value))
-
-
-class Octal(int):
-    """Permission bits; a configuration says ``"0640"`` or ``0o640``."""
-
-    @classmethod
-    def parse(cls, value: object) -> Self:
-        return cls(config.parse_octal(value))
-
-
-class Secret(str):
-    """Text that is never shown."""
-
-    @classmethod
-    def parse(cls, value: object) -> Self:
-        if not isinstance(value, str):
-            raise ValueError(f"expected text, got {type(value).__name__}")
-        return cls(value)
-
-
-class Options(Struct, frozen=True, kw_only=True):
-    """The keys of a mount type. Every type with a root has `path`."""
-
-    path: str = ""
-
-
-class NetworkOptions(Options, frozen=True, kw_only=True):
-    """The keys that every type behind a network shares; seconds per request."""
-
-    timeout: Duration = Duration(60)
-    connect_timeout: Duration = Duration(10)
-    max_connections: int = 64
-
-
-class Context(Struct, frozen=True):
-    """What a backend may know of its mount: its name, the manager's identity, and where relative paths begin."""
-
-    mount: str = ""
-    manager: str = ""
-    directory: str = ""
 
 
 class BackendReader(Protocol):
@@ -167,7 +109,7 @@ class StorageBackend:
     @property
     def abilities(self) -> frozenset[str]:
         """The optional methods that work here: by default those the class overrides."""
-        return overridden(type(self))
+        return overridden(type(self))  # type: ignore[arg-type]  # a class is hashable
 
     @property
     def storage_id(self) -> str:

@@ -31,7 +31,8 @@ from ._localfile import (
     span,
 )
 from ._nofollow import KIND, LINK, Tree, base_directory, folds_case, make_directory
-from .base import PAGE, BackendEditor, Context, Octal, Options, StorageBackend, Tick, conflict, no_version, order
+from .base import PAGE, BackendEditor, StorageBackend, Tick, conflict, no_version, order
+from .options import Context, Octal, Options
 
 _TRIES = 8
 _RULES = Rules(backslash=True, surrogates=True)

@@ -18,8 +18,6 @@ from .base import (
     BackendEditor,
     BytesReader,
     BytesWriter,
-    Context,
-    Options,
     StorageBackend,
     Tick,
     check_size,
@@ -27,6 +25,7 @@ from .base import (
     cut,
     no_version,
 )
+from .options import Context, Options
 
 
 class MemoryOptions(Options, frozen=True, kw_only=True):

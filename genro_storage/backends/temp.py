@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from ..tempfiles import TempFileManager
 from ..tempfiles.manager import MIN_FREE_BYTES
 from ._nofollow import Tree, base_directory
-from .base import Context, Options, Size
 from .local import LocalStorage, local_features
+from .options import Context, Options, Size
 
 _FILE, _DIRECTORY = 0o600, 0o700
 

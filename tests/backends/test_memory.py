@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from genro_storage.backends.base import Context
 from genro_storage.backends.memory import MemoryBackend, MemoryOptions
+from genro_storage.backends.options import Context
 from genro_storage.testing import BackendSuite
 
 

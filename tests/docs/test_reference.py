@@ -12,7 +12,7 @@ import pytest
 import genro_storage
 from genro_storage import table
 from genro_storage.backends import _BUILTIN, ALIASES, backend_class
-from genro_storage.backends.base import NetworkOptions
+from genro_storage.backends.options import NetworkOptions
 
 DOCS = Path(__file__).parents[2] / "docs"
 NETWORK = set(NetworkOptions.__struct_fields__) - {"path"}

@@ -24,7 +24,7 @@ from fsspec.asyn import get_loop
 from msgspec import field
 
 from ...exceptions import StorageError, StorageTimeoutError
-from ..base import NetworkOptions, Secret
+from ..options import NetworkOptions, Secret
 
 T = TypeVar("T")
 Answer = dict[str, Any]

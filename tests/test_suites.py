@@ -1,8 +1,10 @@
-"""Every storage type passes the suite that ships with the package."""
+"""Every storage type, and every pair of them, passes the suites that ship with the package."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,14 @@ import pytest
 from genro_storage import table
 from genro_storage.backends import StorageBackend
 from genro_storage.config import Config
-from genro_storage.testing import BackendSuite
+from genro_storage.testing import BackendSuite, TransferSuite
+from tests.servers.s3 import S3Endpoint
 
 
 def backend_of(**entry: Any) -> StorageBackend:
     """The backend of one mount entry, as a manager builds it."""
     entries = table.entries_of(Config([{"name": "m", **entry}], directory=""))
-    return table.Builder("tests", {}).build(entries, table.Table()).mounts["m"].backend
+    return table.Builder(uuid.uuid4().hex, {}).build(entries, table.Table()).mounts["m"].backend
 
 
 class TestLocal(BackendSuite):
@@ -59,3 +62,142 @@ class TestRelative(TestLocal):
         (tmp_path / "deep/down").mkdir(parents=True)
         yield backend
         backend.close()
+
+
+class TestMemory(BackendSuite):
+    lacks = frozenset(
+        {"free_space", "hashes", "implied_dirs", "keeps_mode", "metadata", "readlink", "surrogates", "symlink"}
+    )
+
+    @pytest.fixture
+    def backend(self) -> StorageBackend:
+        return backend_of(type="memory")
+
+
+class TestTemp(BackendSuite):
+    lacks = TestLocal.lacks
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> Iterator[StorageBackend]:
+        backend = backend_of(type="temp", base_dir=str(tmp_path))
+        yield backend
+        backend.close()
+
+
+_numbers = itertools.count(1)
+
+
+def entry_in(bucket: Mapping[str, str]) -> Mapping[str, str]:
+    """A mount entry of a place of its own in a bucket that all cases share."""
+    return {"type": "s3", **bucket, "path": f"case {next(_numbers)}"}
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_bucket(seaweedfs: S3Endpoint) -> Mapping[str, str]:
+    return seaweedfs.options(seaweedfs.make_bucket())
+
+
+@pytest.fixture(scope="session")
+def ministack_bucket(ministack: S3Endpoint) -> Mapping[str, str]:
+    return ministack.options(ministack.make_bucket())
+
+
+class TestSeaweedFS(BackendSuite):
+    lacks = frozenset({"edit", "free_space", "keeps_mode", "readlink", "real_dirs", "rename_from", "set_mtime"}) | {
+        *("surrogates", "symlink", "tells_missing")
+    }
+    unkept = frozenset({"ordered"})
+    emptied_stay = True
+
+    @pytest.fixture
+    def backend(self, seaweedfs_bucket: Mapping[str, str]) -> Iterator[StorageBackend]:
+        backend = backend_of(**entry_in(seaweedfs_bucket))
+        yield backend
+        backend.close()
+
+
+class TestMiniStack(BackendSuite):
+    """Lists as AWS does."""
+
+    lacks = TestSeaweedFS.lacks
+
+    @pytest.fixture
+    def backend(self, ministack_bucket: Mapping[str, str]) -> Iterator[StorageBackend]:
+        backend = backend_of(**entry_in(ministack_bucket))
+        yield backend
+        backend.close()
+
+
+# --- pairs ---
+
+
+class FromLocal:
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Mapping[str, object]:
+        return {"type": "local", "path": str(tmp_path / "source"), "create": True}
+
+
+class ToLocal:
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> Mapping[str, object]:
+        return {"type": "local", "path": str(tmp_path / "target"), "create": True}
+
+
+class FromMemory:
+    @pytest.fixture
+    def source(self) -> Mapping[str, object]:
+        return {"type": "memory"}
+
+
+class ToMemory:
+    @pytest.fixture
+    def target(self) -> Mapping[str, object]:
+        return {"type": "memory"}
+
+
+class FromS3:
+    @pytest.fixture
+    def source(self, seaweedfs_bucket: Mapping[str, str]) -> Mapping[str, object]:
+        return entry_in(seaweedfs_bucket)
+
+
+class ToS3:
+    @pytest.fixture
+    def target(self, seaweedfs_bucket: Mapping[str, str]) -> Mapping[str, object]:
+        return entry_in(seaweedfs_bucket)
+
+
+class TestLocalToLocal(FromLocal, ToLocal, TransferSuite):
+    pass
+
+
+class TestLocalToMemory(FromLocal, ToMemory, TransferSuite):
+    pass
+
+
+class TestLocalToS3(FromLocal, ToS3, TransferSuite):
+    pass
+
+
+class TestMemoryToLocal(FromMemory, ToLocal, TransferSuite):
+    pass
+
+
+class TestMemoryToMemory(FromMemory, ToMemory, TransferSuite):
+    pass
+
+
+class TestMemoryToS3(FromMemory, ToS3, TransferSuite):
+    pass
+
+
+class TestS3ToLocal(FromS3, ToLocal, TransferSuite):
+    pass
+
+
+class TestS3ToMemory(FromS3, ToMemory, TransferSuite):
+    pass
+
+
+class TestS3ToS3(FromS3, ToS3, TransferSuite):
+    pass

@@ -2,7 +2,10 @@
 
 import pytest
 
-MODULES = ("backend_suite", "conditions", "listing", "reading", "suite", "transfer_suite", "tree", "writing")
+MODULES = (
+    *("backend_suite", "conditions", "inplace", "listing", "reading", "suite", "tree", "writing"),
+    *("transfer_files", "transfer_trees"),
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in MODULES))
 
 from .backend_suite import BackendSuite  # noqa: E402 - after the rewrite of their asserts is asked for

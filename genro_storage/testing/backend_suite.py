@@ -10,6 +10,7 @@ from ..backends.base import StorageBackend
 from ..exceptions import StorageNotFoundError
 from ..mount import Mount
 from .conditions import Conditions
+from .inplace import InPlace
 from .listing import Listing
 from .reading import Reading, entries
 from .suite import WORDS, powers
@@ -17,7 +18,7 @@ from .tree import Tree
 from .writing import Writing
 
 
-class BackendSuite(Reading, Writing, Conditions, Listing, Tree):
+class BackendSuite(Reading, Writing, Conditions, Listing, Tree, InPlace):
     """The acceptance test of a storage type.
 
     ::

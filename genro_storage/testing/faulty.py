@@ -43,17 +43,20 @@ class Fault(NamedTuple):
 class FaultPlan:
     """Counts every call of the backends it is given to and says which of them suffers. Thread-safe.
 
-    `calls` holds the names in order, those of readers and writers as ``reader.read``, ``writer.commit``, ….
+    `calls` holds the names in order, those of readers and writers as ``reader.read``, ``writer.commit``, …. `watch` is
+    called with each name before the call is made, from the thread that makes it.
     """
 
-    def __init__(self, *faults: Fault) -> None:
+    def __init__(self, *faults: Fault, watch: Callable[[str], object] = lambda name: None) -> None:
         self.faults = list(faults)
+        self.watch = watch
         self.calls: list[str] = []
         self.struck: list[str] = []
         self._lock = threading.Lock()
 
     def next(self, name: str) -> Fault | None:
         """Counts one call; its fault, if it has one."""
+        self.watch(name)
         with self._lock:
             self.calls.append(name)
             for fault in self.faults:

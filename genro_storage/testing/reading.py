@@ -42,6 +42,8 @@ class Cases(Suite):
     large: ClassVar[int] = 9 * 1024 * 1024 + 17
     many: ClassVar[int] = 1100
     payloads: ClassVar[int] = 300
+    emptied_stay: ClassVar[bool] = False
+    """A server behind the storage goes on listing directories that were emptied (SeaweedFS)."""
 
     @pytest.fixture
     def backend(self) -> StorageBackend:

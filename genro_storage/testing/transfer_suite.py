@@ -1,6 +1,24 @@
-"""TransferSuite."""
+"""TransferSuite: what copy and move do between any two storages; the numbers of its cases are the specification's."""
 
-from .suite import Suite
+from __future__ import annotations
+
+from .transfer_files import FileTransfers
+from .transfer_trees import TreeTransfers
 
 
-class TransferSuite(Suite): ...
+class TransferSuite(FileTransfers, TreeTransfers):
+    """The acceptance test of an ordered pair of storages.
+
+    ::
+
+        class TestMineToLocal(TransferSuite):
+            @pytest.fixture
+            def source(self):
+                return {"type": "mine", ...}      # a mount entry without its name, fresh and empty for every case
+
+            @pytest.fixture
+            def target(self, tmp_path):
+                return {"type": "local", "path": str(tmp_path)}
+
+    The cases see them as the mounts ``src:`` and ``dst:`` of a manager of their own.
+    """

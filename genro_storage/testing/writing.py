@@ -252,7 +252,7 @@ class Writing(Cases):
     @both_ways
     def test_metadata(self, mount: Mount, write: Put) -> None:
         """Plain text in and out, whatever the wire makes of it; a new write starts anew."""
-        given = {"key": "value", "with-dash_1.x": "two words", "name": "caf\u00e9 \u65e5\u672c", "empty": ""}
+        given = {"key": "value", "with-dash_1.x": "two words", "name": "caf\u00e9 \u65e5\u672c"}
         write(mount, "f", b"1", WriteOptions(metadata=given, content_type="text/plain"))
         stat = mount.stat("f")
         assert dict(stat.metadata or {}) == given
@@ -267,7 +267,8 @@ class Writing(Cases):
             write(mount, "d/f", b"1", WriteOptions(mtime=mtime))
             stat = mount.stat("d/f")
             assert stat.mtime == pytest.approx(mtime, abs=max(1e-6, backend.features.mtime_resolution or 0))
-            assert entries(mount.scan("d"))[0].mtime == stat.mtime
+            if backend.features.real_dirs:  # an object store lists the time of its upload
+                assert entries(mount.scan("d"))[0].mtime == stat.mtime
 
     @needs("keeps_mode")
     @both_ways

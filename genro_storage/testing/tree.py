@@ -6,6 +6,7 @@ import pytest
 
 from ..backends.base import StorageBackend
 from ..exceptions import (
+    StorageConflictError,
     StorageExistsError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
@@ -223,6 +224,26 @@ class Tree(Cases):
         with pytest.raises((StorageNotFoundError, StorageIsADirectoryError, UnsupportedOperation)):
             mount.copy_from(mount, "d", "t")
         assert mount.get("t")[0] == b"old"
+
+    @needs("copy_from", "edit")
+    def test_copy_of_a_file_that_changes(self, mount: Mount) -> None:
+        """Edited in place while it is copied, it gives one state or a conflict, and the old target stays."""
+        size = 20 * 1024 * 1024
+        mount.put("f", b"o" * size)
+        mount.put("g", b"old")
+
+        def change(done: int) -> None:
+            editor = mount.backend.edit("f", "r+")
+            for at in (0, size // 2, size - 10):
+                editor.seek(at)
+                editor.write(b"changed")
+            editor.close()
+
+        try:
+            mount.copy_from(mount, "f", "g", tick=change)
+        except StorageConflictError:
+            assert mount.get("g")[0] == b"old"
+        assert mount.get("g")[0] in (b"old", b"o" * size, mount.get("f")[0])
 
     @needs("copy_from", "if_absent")
     def test_copy_if_absent(self, mount: Mount) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .backends.base import StorageBackend, order
-from .exceptions import StorageExistsError, StorageNotEmptyError
+from .exceptions import StorageExistsError, StorageNotADirectoryError, StorageNotEmptyError
 from .types import Stat
 
 PAGE = 1000
@@ -42,7 +42,10 @@ def ordered_walk(backend: StorageBackend, path: str) -> Iterator[Sequence[Stat]]
             yield page
             page = []
         if entry.is_dir and not entry.is_symlink:
-            levels.append(iter(_sorted_level(backend, entry.path)))
+            try:
+                levels.append(iter(_sorted_level(backend, entry.path)))
+            except FileNotFoundError:
+                continue  # it went meanwhile
     yield page
 
 
@@ -81,9 +84,13 @@ def exists(backend: StorageBackend, path: str) -> bool:
 def rmdir(backend: StorageBackend, path: str) -> None:
     """Removes an empty directory, where directories are implied its marker."""
     if not backend.features.real_dirs:
-        for page in backend.scan(path, limit=2, facts=False):  # a file is to be told from what is missing
-            if page:
-                raise StorageNotEmptyError("Directory not empty")
+        try:
+            for page in backend.scan(path, limit=1, facts=False):
+                if page:
+                    raise StorageNotEmptyError("Directory not empty")
+        except FileNotFoundError:
+            backend.stat(path)
+            raise StorageNotADirectoryError("Not a directory") from None
     backend.rmdir(path)
 
 

@@ -13,6 +13,7 @@ from ..exceptions import (
     StorageIsADirectoryError,
     StorageNotADirectoryError,
     StorageNotFoundError,
+    StorageVersionNotFoundError,
     UnsupportedOperation,
 )
 from ..types import PLAIN, Features, Stat, WriteOptions
@@ -24,7 +25,8 @@ from ._s3.listing import Listing, prefix_of
 from ._s3.reader import S3Reader, extent, fetched, range_header, trimmed
 from ._s3.removal import deleted_many
 from ._s3.writer import S3Writer, Target
-from .base import BackendReader, BytesReader, Context, StorageBackend, Tick
+from .base import BackendReader, BytesReader, StorageBackend, Tick
+from .options import Context
 
 T = TypeVar("T")
 
@@ -110,8 +112,11 @@ class S3Backend(StorageBackend):
         if not path:
             raise StorageNotFoundError("a directory has no facts of its own")
         request = self._reading(path, version, if_match)
-        answer = self._run(self._connection.client.head_object(**request))
-        return self._stat(path, answer, answer.get("ContentLength"))
+        try:
+            answer = self._connection.run(self._connection.client.head_object(**request))
+        except ClientError as error:
+            raise self._refusal(error, version) from error
+        return self._stat(path, answer, answer.get("ContentLength"), version)
 
     def scan(
         self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
@@ -124,7 +129,10 @@ class S3Backend(StorageBackend):
     def _found(self, path: str, after: str, limit: int | None, *, flat: bool) -> Iterator[Sequence[Stat]]:
         top = f"{self.root}/" if self.root else ""
         listing = Listing(self._connection, top, path, flat=flat, after=after, limit=limit)
-        yield from listing
+        try:
+            yield from listing
+        except ClientError as error:
+            raise errors.answered(error, self.options.bucket) from error
         if listing.empty and path and not after:
             # Who asks for one entry asks whether there is any; what else may be there is not worth a request.
             if limit != 1 and self._is_key(path):
@@ -134,10 +142,8 @@ class S3Backend(StorageBackend):
     def _is_key(self, path: str) -> bool:
         try:
             self.stat(path)
-        except ClientError as error:
-            if errors.status_of(error) == 404:
-                return False
-            raise
+        except StorageNotFoundError:
+            return False
         return True
 
     # --- reading ---
@@ -151,12 +157,12 @@ class S3Backend(StorageBackend):
         version: str | None = None,
         if_match: str | None = None,
     ) -> tuple[bytes, Stat]:
-        found = self._ranged(path, start, end, version, if_match, lambda request: self._run(fetched(request)))
+        found = self._ranged(path, start, end, version, if_match, self._whole)
         if found is None:
             return b"", self._head(path, version, if_match)
         answer, data = found
         begin, size = extent(answer)
-        return trimmed(data, begin, size, start, end), self._stat(path, answer, size)
+        return trimmed(data, begin, size, start, end), self._stat(path, answer, size, version)
 
     def reader(
         self,
@@ -172,7 +178,16 @@ class S3Backend(StorageBackend):
         if found is None:
             return BytesReader(b"", self._head(path, version, if_match))
         answer, lease = found
-        return S3Reader(connection, answer, lease, self._stat(path, answer, extent(answer)[1]), start, end)
+        reader = S3Reader(connection, answer, lease, start, end)
+        try:
+            reader.stat = self._stat(path, answer, extent(answer)[1], version)
+        except StorageNotFoundError:
+            reader.close()
+            raise
+        return reader
+
+    def _whole(self, request: Any) -> tuple[Answer, bytes]:
+        return self._connection.run(fetched(request))
 
     def _ranged(
         self,
@@ -194,7 +209,7 @@ class S3Backend(StorageBackend):
             return send(self._connection.client.get_object(**request))
         except ClientError as error:
             if errors.status_of(error) != 416:
-                raise
+                raise self._refusal(error, version) from error
         # Some servers refuse a suffix longer than the file.
         return self._ranged(path, 0, end, version, if_match, send) if start < 0 else None
 
@@ -260,7 +275,20 @@ class S3Backend(StorageBackend):
     # --- inside ---
 
     def _run(self, request: Any) -> Any:
-        return self._connection.run(request)
+        """Sends a request; what the server refuses is told in our words, for absence is part of the port."""
+        try:
+            return self._connection.run(request)
+        except ClientError as error:
+            raise errors.answered(error, self.options.bucket) from error
 
-    def _stat(self, path: str, answer: Answer, size: int | None) -> Stat:
+    def _stat(self, path: str, answer: Answer, size: int | None, version: str | None) -> Stat:
+        if version is not None and answer.get("VersionId", "null") != version:
+            # Where a bucket has no versions, some servers answer with what is there now.
+            raise StorageVersionNotFoundError("No such version of this file")
         return stat_of(path, answer, size=size, versions=self.options.version_aware)
+
+    def _refusal(self, error: ClientError, version: str | None) -> StorageError:
+        failure = errors.answered(error, self.options.bucket)
+        if version is not None and errors.status_of(error) in (400, 404) and errors.code_of(error) != "NoSuchBucket":
+            failure = StorageVersionNotFoundError("No such version of this file")
+        return failure

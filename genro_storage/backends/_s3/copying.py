@@ -5,11 +5,12 @@ from __future__ import annotations
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
+from ...exceptions import StorageExistsError
 from ...types import Stat
-from ..base import Tick
+from ..base import Tick, conflict
 from .client import Answer
 from .errors import code_of
-from .facts import conditions, metadata_of, written_as
+from .facts import conditions, metadata_of, unquoted, written_as
 from .writer import Multipart, Target
 
 ONE_REQUEST = 5 << 30
@@ -24,6 +25,8 @@ _FACTS = ("VersionId", "ServerSideEncryption", "SSECustomerAlgorithm")
 def copy_object(target: Target, source: Answer, tick: Tick) -> Stat:
     """Copies `source` (Bucket, Key, perhaps VersionId) with its type and metadata, unless the options have others."""
     options = target.options
+    if options.if_absent or options.if_match is not None:
+        _judge(target)
     if (options.size or 0) > ONE_REQUEST:
         return _in_parts(target, source, tick)
     try:
@@ -32,6 +35,15 @@ def copy_object(target: Target, source: Answer, tick: Tick) -> Stat:
         if not _is_too_large(error):
             raise target.judged(error) from error
     return _in_parts(target, source, tick)
+
+
+def _judge(target: Target) -> None:
+    """Asks first: conditions on a copy are young (AWS: 2025), and servers that do not know them ignore them."""
+    options, found = target.options, target.head()
+    if options.if_absent and found is not None:
+        raise StorageExistsError("Already exists")
+    if options.if_match is not None and (found is None or found.etag != unquoted(options.if_match)):
+        raise conflict(options.if_match, found and found.etag)
 
 
 def _at_once(target: Target, source: Answer, tick: Tick) -> Stat:

@@ -95,7 +95,7 @@ _CREDENTIALS = (
 def translate(error: Exception, bucket: str) -> StorageError | None:
     """Our error for one of the driver's; None where it is none of them."""
     if isinstance(error, boto.ClientError):
-        return _answered(error, bucket)
+        return answered(error, bucket)
     if isinstance(error, (boto.ConnectTimeoutError, boto.ReadTimeoutError, TimeoutError)):
         return StorageTimeoutError("no answer in time")
     if isinstance(error, _CREDENTIALS):
@@ -127,7 +127,8 @@ def code_of(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
-def _answered(error: boto.ClientError, bucket: str) -> StorageError:
+def answered(error: boto.ClientError, bucket: str) -> StorageError:
+    """Our error for one that the server told."""
     status, code = status_of(error), code_of(error)
     if code == "NoSuchBucket":
         return StorageNotFoundError(f"the bucket '{bucket}' does not exist; check 'bucket'")

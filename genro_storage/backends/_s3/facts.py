@@ -14,7 +14,7 @@ from ... import hashing
 from ...exceptions import StorageQuotaError
 from ...types import Stat, WriteOptions
 from .client import Answer, S3Options
-from .errors import status_of
+from .errors import code_of
 
 METADATA_LIMIT = 2048
 """Bytes of keys and values together, as sent (S3 User Guide, "Working with object metadata")."""
@@ -24,6 +24,8 @@ MTIME = "mtime"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _KEY = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _CHECKSUMS = {"crc32c": "ChecksumCRC32C", "md5": "ContentMD5", "sha256": "ChecksumSHA256"}
+_UNKNOWN = ("InvalidArgument", "InvalidRequest", "NotImplemented")
+"""The codes by which servers refuse a checksum that they do not know."""
 _PLAIN = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
@@ -150,8 +152,11 @@ def sent_metadata(options: WriteOptions) -> dict[str, str]:
 
 
 def encoded(value: str) -> str:
-    """A value as a header can carry it: itself, or RFC 2047 where it is not plain or would be taken for that."""
-    if value == "" or (_PLAIN.fullmatch(value) and "=?" not in value):
+    """A value as a header can carry it: itself, or RFC 2047 where it is not plain or would be taken for that.
+
+    Nothing at all is not plain either: some servers drop a header without a value.
+    """
+    if _PLAIN.fullmatch(value) and "=?" not in value:
         return value
     return f"=?UTF-8?B?{base64.b64encode(value.encode()).decode()}?="
 
@@ -168,8 +173,8 @@ class Checksums:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._open = kind == "auto"
-        if self._open:
+        self._auto = self._open = kind == "auto"
+        if self._auto:
             self.kind = "crc32c" if hashing.computable("crc32c") else "md5"
 
     def of(self, data: bytes) -> Answer:
@@ -181,16 +186,17 @@ class Checksums:
         hasher.update(data)
         return {_CHECKSUMS[kind]: base64.b64encode(bytes.fromhex(hasher.hexdigest())).decode()}
 
-    def learn(self, answer: Answer) -> None:
-        """What the first answer tells for all that follow."""
-        if self._open and self.kind == "crc32c":
+    def learn(self, answer: Answer, sent: Answer) -> None:
+        """What the first answer to a CRC32C tells for all that follow."""
+        if self._open and ("ChecksumCRC32C" in sent or "ChecksumAlgorithm" in sent):
             self._open = False
-            if "ChecksumCRC32C" not in answer and answer.get("ChecksumAlgorithm") != "CRC32C":
+            if "ChecksumCRC32C" not in answer and "ChecksumAlgorithm" not in answer:
                 self.kind = "md5"
 
-    def refused(self, error: Exception) -> bool:
-        """Whether a refusal may be one of the checksum, so that the same request is worth sending with another."""
-        if not self._open or self.kind != "crc32c" or status_of(error) not in (400, 501):
+    def refused(self, error: Exception, sent: Answer) -> bool:
+        """Whether a refusal may be one of the CRC32C, so that the same request is worth sending without."""
+        may_be = "ChecksumCRC32C" in sent or "ChecksumAlgorithm" in sent
+        if not (self._auto and may_be and code_of(error) in _UNKNOWN and (self._open or self.kind == "md5")):
             return False
         self._open, self.kind = False, "md5"
         return True

@@ -40,8 +40,10 @@ class Listing:
         self._prefix = top + prefix_of(path)
         self._after, self._limit = after, limit
         self._request: Answer = common(connection.options) | {"Prefix": self._prefix}
-        if not flat:
+        # Who asks for one entry asks whether any key is there; a directory level may show what is emptied (SeaweedFS).
+        if not flat and limit != 1:
             self._request["Delimiter"] = "/"
+        self._peek = not flat and limit == 1
         if after:
             self._request["StartAfter"] = top + after
         self.empty = True
@@ -51,6 +53,8 @@ class Listing:
         while left is None or left > 0:
             answer = self._page(left)
             entries = self._entries(answer)[:left]
+            if self._peek:
+                entries = [self._at_this_level(entry) for entry in entries]
             if entries:
                 yield entries
             if left is not None:
@@ -70,6 +74,11 @@ class Listing:
         if answer.get("Contents") or answer.get("CommonPrefixes"):
             self.empty = False
         return answer
+
+    def _at_this_level(self, entry: Stat) -> Stat:
+        below = len(self._prefix) - len(self._top)
+        slash = position(entry).find("/", below)
+        return entry if slash < 0 else Stat(directory_of(position(entry)[: slash + 1]), is_dir=True)
 
     def _entries(self, answer: Answer) -> list[Stat]:
         cut = len(self._top)

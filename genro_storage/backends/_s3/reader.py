@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ...exceptions import StorageUnavailableError
+from ...exceptions import StorageError, StorageUnavailableError
 from ...types import Stat
 from ..base import cut
 from .client import Answer, Connection, Lease
@@ -64,10 +64,9 @@ async def _taken(body: Any, size: int) -> bytes:
 class S3Reader:
     """The body of one GET, front to back; holds one connection until its end or `close`."""
 
-    def __init__(
-        self, connection: Connection, answer: Answer, lease: Lease, stat: Stat, start: int, end: int | None
-    ) -> None:
-        self.stat = stat
+    stat: Stat
+
+    def __init__(self, connection: Connection, answer: Answer, lease: Lease, start: int, end: int | None) -> None:
         self._connection, self._body, self._lease = connection, answer["Body"], lease
         begin, size = extent(answer)
         if start < 0:
@@ -92,7 +91,7 @@ class S3Reader:
 
     def _take(self, size: int) -> bytes:
         if self._body is None:
-            raise ValueError("read of a closed reader")
+            raise StorageError("the reader is closed")
         data = self._connection.step(self._lease, _taken(self._body, size))
         if len(data) < size:
             raise StorageUnavailableError(f"the answer ended {self._left - len(data)} bytes early")

@@ -15,13 +15,14 @@ from ... import hashing
 from ...exceptions import (
     StorageConflictError,
     StorageCorruptedError,
+    StorageError,
     StorageExistsError,
     UnsupportedOperation,
 )
 from ...types import Stat, WriteOptions
 from ..base import check_size
 from .client import Answer, Connection, check_process, spawn
-from .errors import code_of, status_of, translate
+from .errors import answered, code_of, status_of
 from .facts import Checksums, common, conditions, stat_of, unquoted, written, written_as
 from .reader import fetched
 
@@ -50,22 +51,22 @@ class Target(NamedTuple):
     def put(self, data: bytes) -> Stat:
         """One PUT; conditions that do not hold → `StorageExistsError`, `StorageConflictError`."""
         try:
-            answer = self._sent(data)
+            return self._sent(data)
         except ClientError as error:
             raise self.judged(error) from error
-        self.checksums.learn(answer)
-        return self.written(answer, len(data))
 
-    def _sent(self, data: bytes) -> Answer:
+    def _sent(self, data: bytes) -> Stat:
         connection = self.connection
         request = self.request | written_as(self.options, connection.options) | conditions(self.options)
         checked = self.checksums.of(data)
         try:
-            return connection.run(connection.client.put_object(Body=data, **request, **checked), sent=len(data))
+            answer = connection.run(connection.client.put_object(Body=data, **request, **checked), sent=len(data))
         except ClientError as error:
-            if not self.checksums.refused(error):
+            if not self.checksums.refused(error, checked):
                 raise
-        return self._sent(data)
+            return self._sent(data)
+        self.checksums.learn(answer, checked)
+        return self.written(answer, len(data))
 
     def written(self, answer: Answer, size: int | None) -> Stat:
         """Facts of what a write made."""
@@ -93,8 +94,8 @@ class Target(NamedTuple):
         versions = self.connection.options.version_aware
         return stat_of(self.path, answer, size=len(found), versions=versions) if found == data else None
 
-    def judged(self, error: Exception) -> Exception:
-        """What a refused write means under its conditions; the error itself where they are not the reason."""
+    def judged(self, error: ClientError) -> StorageError:
+        """What a refused write means under its conditions."""
         options, status = self.options, status_of(error)
         refused = status == 412 or code_of(error) == "ConditionalRequestConflict"
         if options.if_absent and refused:
@@ -103,7 +104,7 @@ class Target(NamedTuple):
         if options.if_match is not None and (refused or missing):
             seen = "nothing is there" if missing else "it has another one"
             return StorageConflictError(f"changed meanwhile: etag {options.if_match} was expected, {seen}")
-        return error
+        return answered(error, self.connection.options.bucket)
 
 
 class Part(NamedTuple):
@@ -135,10 +136,10 @@ class Multipart:
         try:
             answer = self._connection.run(self._client.create_multipart_upload(**request, **announced))
         except ClientError as error:
-            if not checksums.refused(error):
+            if not checksums.refused(error, announced):
                 raise
             return self._begun(request)
-        checksums.learn(answer)
+        checksums.learn(answer, announced)
         upload: str = answer["UploadId"]
         return upload
 
@@ -194,14 +195,14 @@ class Multipart:
         try:
             completing = self._client.complete_multipart_upload(MultipartUpload={"Parts": self._parts}, **request)
             answer = connection.run(completing)
-        except Exception as error:  # noqa: BLE001 - a driver call: translated to learn whether the answer may be lost
+        except ClientError as error:
             if self._lost and status_of(error) in (404, 409, 412) and (stat := self._found()):
                 connection.open.discard(self)
                 return stat
-            failure = translate(error, connection.options.bucket)
-            self._lost = self._lost or (failure is not None and failure.retryable)
-            judged = target.judged(error)
-            raise judged from (error if judged is not error else None)
+            raise target.judged(error) from error
+        except Exception:  # a driver call without an answer: what it asked for may have been done
+            self._lost = True
+            raise
         connection.open.discard(self)
         return target.written(answer, self._size)
 
@@ -309,9 +310,8 @@ class S3Writer:
             if self._lost and (stat := self._target.holds(data)):
                 return stat
             raise
-        except Exception as error:  # a driver call: translated to learn whether the answer may be lost
-            failure = translate(error, self._target.connection.options.bucket)
-            self._lost = self._lost or (failure is not None and failure.retryable)
+        except Exception:  # a driver call that was not refused: what it asked for may have been done
+            self._lost = True
             raise
 
     def discard(self) -> None:
@@ -323,7 +323,7 @@ class S3Writer:
 
     def _check_open(self) -> None:
         if not self._open:
-            raise ValueError("the writer is finished")
+            raise StorageError("the writer is finished")
         check_process(self._pid)
 
     def __del__(self) -> None:

@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 CHUNK = 8 * 1024 * 1024
 
-_DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ANY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _AT_FDCWD = -100
 _RESOLVE_NO_SYMLINKS = 0x04
-_HOW = struct.pack("QQQ", _DIRECTORY, 0, _RESOLVE_NO_SYMLINKS)
+_HOW_ANY = struct.pack("QQQ", _ANY, 0, _RESOLVE_NO_SYMLINKS)
+_HOW_DIRECTORY = struct.pack("QQQ", _ANY | os.O_DIRECTORY, 0, _RESOLVE_NO_SYMLINKS)
 _RENAME_NOREPLACE = 1
 _FICLONE = 0x40049409
 
@@ -23,14 +24,20 @@ _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNO
 _COPY_UNSUPPORTED = _UNSUPPORTED | {errno.EXDEV, errno.ENOTTY, errno.ENOTSOCK, errno.ETXTBSY}
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_syscall = _libc.syscall
-_syscall.restype = ctypes.c_long
+_syscall = ctypes.CDLL(None).syscall
 _syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
 
 
 def open_directory(path: str) -> int:
     """A descriptor of a directory whose whole path holds no link; negative if that fails or this system cannot."""
-    return int(_syscall(_SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), _HOW, 24))
+    fd: int = _syscall(_SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), _HOW_DIRECTORY, 24)
+    return fd
+
+
+def open_any(path: str) -> int:
+    """As `open_directory`, of whatever is there, also a link itself; only its facts can be asked."""
+    fd: int = _syscall(_SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), _HOW_ANY, 24)
+    return fd
 
 
 def _no_openat2(path: str) -> int:
@@ -38,7 +45,7 @@ def _no_openat2(path: str) -> int:
 
 
 if not sys.platform.startswith("linux") or (_probe := open_directory("/")) < 0:
-    open_directory = _no_openat2
+    open_directory = open_any = _no_openat2
 else:
     os.close(_probe)
 

@@ -21,24 +21,22 @@ HIDDEN = ".genro-w-"
 
 _HAS_BIRTH = hasattr(os.stat_result, "st_birthtime")
 _MOST = 0x7FFFF000  # what one read or write moves at most on Linux
-_TMPFILE = getattr(os, "O_TMPFILE", 0) if os.path.isdir("/proc/self/fd") else 0
+NAMELESS = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd") else 0
+"""How to open a directory to get a file in it that has no name yet; 0 where there are none."""
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.ENOSYS})
+_NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.ENOSYS})
 
 
 def described(path: str, st: os.stat_result, linked: bool = False) -> Stat:
     """What `os.stat` told about `path`; `linked`: a link stands there, and `st` is of what it leads to."""
     mode = st.st_mode
     kind = mode & KIND
+    born: float | None = st.st_birthtime if _HAS_BIRTH else None  # type: ignore[attr-defined]
     if kind == REGULAR:
-        return Stat(path, st.st_size, False, linked, st.st_mtime, _born(st), etag(st), mode=mode & 0o7777)
+        return Stat(path, st.st_size, False, linked, st.st_mtime, born, etag(st), mode=mode & 0o7777)
     if kind == DIRECTORY:
-        return Stat(path, None, True, linked, st.st_mtime, _born(st), mode=mode & 0o7777)
-    return Stat(path, None, False, linked, st.st_mtime, _born(st), mode=mode & 0o7777, is_other=True)
-
-
-def _born(st: os.stat_result) -> float | None:
-    return st.st_birthtime if _HAS_BIRTH else None  # type: ignore[attr-defined]
+        return Stat(path, None, True, linked, st.st_mtime, born, mode=mode & 0o7777)
+    return Stat(path, None, False, linked, st.st_mtime, born, mode=mode & 0o7777, is_other=True)
 
 
 def etag(st: os.stat_result) -> str:
@@ -70,6 +68,49 @@ def read_all(fd: int, offset: int) -> bytes:
         parts.append(data)
         offset += len(data)
     return b"".join(parts)
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> int:
+    """Writes all of it; returns how many bytes that were."""
+    size = data.nbytes if isinstance(data, memoryview) else len(data)
+    written = os.write(fd, data)
+    while written < size:
+        written += os.write(fd, memoryview(data).cast("B")[written:])
+    return size
+
+
+def put_new(
+    path: str, at: int | None, name: str, data: bytes | bytearray | memoryview, options: WriteOptions
+) -> Stat | None:
+    """Writes a new file of default mode in the fewest steps there are: nameless, then linked.
+
+    None, and nothing changed, where something has the name already or the system has no nameless files.
+    """
+    if os.access(name, os.F_OK, dir_fd=at):  # not for safety: it spares a nameless file that could not be linked
+        return None
+    try:
+        fd = os.open("." if at is not None else name[: name.rfind("/") + 1], NAMELESS, 0o666, dir_fd=at)
+    except OSError as error:
+        if error.errno in _NO_NAMELESS:
+            return None
+        raise
+    try:
+        check_size(options.size, write_all(fd, data))
+        st = os.fstat(fd)
+        _link(fd, name, at)
+        return described(path, st)
+    except FileExistsError:
+        if options.if_absent:
+            raise
+        return None
+    finally:
+        os.close(fd)
+
+
+def _link(fd: int, name: str, at: int | None) -> None:
+    """Gives a nameless file a name that nothing has; `FileExistsError` otherwise."""
+    # `src_dir_fd` says nothing here (the source is absolute), but without it os.link would not follow.
+    os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, dst_dir_fd=at, follow_symlinks=True)
 
 
 def span(size: int, start: int, end: int | None) -> tuple[int, int | None]:
@@ -151,11 +192,11 @@ class LocalWriter:
     def _born(self, named: bool) -> int:
         # Nobody may read what is to replace a private file before it has that file's mode.
         mode = 0o666 if self._mode is None else self._mode & 0o777 | 0o200
-        if _TMPFILE and not named:
+        if NAMELESS and not named:
             try:
-                return os.open(self._folder, _TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode, dir_fd=self._at)
+                return os.open(self._folder, NAMELESS, mode, dir_fd=self._at)
             except OSError as error:
-                if error.errno not in _NO_TMPFILE:
+                if error.errno not in _NO_NAMELESS:
                     raise
         while True:
             hidden = self._new_hidden()
@@ -168,14 +209,7 @@ class LocalWriter:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._check()
-        written = os.write(self.fd, data)
-        self._size += written
-        if written != len(data) or isinstance(data, memoryview):
-            rest = memoryview(data).cast("B")[written:]
-            while rest:
-                written = os.write(self.fd, rest)
-                self._size += written
-                rest = rest[written:]
+        self._size += write_all(self.fd, data)
 
     def wrote(self, count: int) -> None:
         """Counts bytes that came into `fd` by another way."""
@@ -227,7 +261,7 @@ class LocalWriter:
     def _named_first(self) -> bool:
         """Gives a nameless file its name, where nothing has it: the usual case of a new file."""
         try:
-            self._link(self._name)
+            _link(self.fd, self._name, self._at)
         except FileExistsError:
             return False
         return True
@@ -236,7 +270,7 @@ class LocalWriter:
         while not self._hidden:
             hidden = self._new_hidden()
             try:
-                self._link(hidden)
+                _link(self.fd, hidden, self._at)
             except FileExistsError:
                 continue
             self._hidden = hidden
@@ -246,11 +280,7 @@ class LocalWriter:
         if self._hidden:
             _kernel.rename_absent(self._hidden, self._at, self._name, self._at)
         else:
-            self._link(self._name)
-
-    def _link(self, name: str) -> None:
-        # `src_dir_fd` says nothing here (the source is absolute), but without it os.link would not follow.
-        os.link(f"/proc/self/fd/{self.fd}", name, src_dir_fd=self.fd, dst_dir_fd=self._at, follow_symlinks=True)
+            _link(self.fd, self._name, self._at)
 
     def _sync_folder(self) -> None:
         fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._at)

@@ -20,12 +20,14 @@ from ..paths import Rules, join
 from ..types import PLAIN, Features, Stat, WriteOptions
 from . import _kernel
 from ._localfile import (
+    NAMELESS,
     LocalReader,
     LocalWriter,
     check_match,
     described,
     locked,
     nanoseconds,
+    put_new,
     read_all,
     read_exactly,
     span,
@@ -63,12 +65,15 @@ class LocalStorage(StorageBackend):
     _tree: Tree
     _file_mode: int | None = None
     _fsync = False
+    _plain = False
+    """Whether a new file needs nothing but its bytes."""
 
     def __init__(self, options: Any, context: Context = Context()) -> None:  # noqa: B008 - immutable
         self.options = options
         self.context = context
         self._file_mode, self._dir_mode = options.file_mode, options.dir_mode
         self._fsync = options.fsync
+        self._plain = bool(NAMELESS) and not options.fsync and options.file_mode is None
         base = base_directory(options.path, context.directory, options.create, options.dir_mode)
         self._tree = Tree(base, "", options.symlinks, options.dir_mode)
         self.features = local_features(base)
@@ -103,12 +108,7 @@ class LocalStorage(StorageBackend):
     def stat(self, path: str, *, version: str | None = None) -> Stat:
         if version is not None:
             no_version(version)
-        at, name = self._tree.locate(path)
-        try:
-            st = os.stat(name, dir_fd=at, follow_symlinks=False)
-        finally:
-            if at is not None:
-                os.close(at)
+        st = self._tree.stat(path)
         if st.st_mode & KIND == LINK:
             return self._stat_link(path, st)
         return described(path, st)
@@ -155,10 +155,10 @@ class LocalStorage(StorageBackend):
         """As `_page`, from what the directory itself says: no request per entry but for links and the like."""
         page = []
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                page.append(Stat(prefix + entry.name, None, True))
-            elif entry.is_file(follow_symlinks=False):
+            if entry.is_file(follow_symlinks=False):
                 page.append(Stat(prefix + entry.name))
+            elif entry.is_dir(follow_symlinks=False):
+                page.append(Stat(prefix + entry.name, None, True))
             else:
                 page += self._page(prefix, (entry,))
         return page
@@ -174,11 +174,17 @@ class LocalStorage(StorageBackend):
         version: str | None = None,
         if_match: str | None = None,
     ) -> tuple[bytes, Stat]:
-        no_version(version)
+        if version is not None:
+            no_version(version)
         fd, st = self._tree.open_file(path)
         try:
-            stat = _matching(path, st, if_match)
-            start, stop = span(st.st_size, start, end)
+            stat = described(path, st)
+            if if_match is not None and stat.etag != if_match:
+                raise conflict(if_match, stat.etag)
+            size = st.st_size
+            if start == 0 and end is None and size:
+                return read_exactly(fd, size, 0), stat
+            start, stop = span(size, start, end)
             if stop is None:
                 return read_all(fd, start), stat
             return read_exactly(fd, max(0, stop - start), start), stat
@@ -194,10 +200,14 @@ class LocalStorage(StorageBackend):
         version: str | None = None,
         if_match: str | None = None,
     ) -> LocalReader:
-        no_version(version)
+        if version is not None:
+            no_version(version)
         fd, st = self._tree.open_file(path)
         try:
-            return LocalReader(fd, _matching(path, st, if_match), start, end)
+            stat = described(path, st)
+            if if_match is not None and stat.etag != if_match:
+                raise conflict(if_match, stat.etag)
+            return LocalReader(fd, stat, start, end)
         except BaseException:
             os.close(fd)
             raise
@@ -208,12 +218,28 @@ class LocalStorage(StorageBackend):
         return self._writer(path, options, named=False)
 
     def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
+        if self._plain and options.if_match is None and options.mtime is None and options.mode is None:
+            stat = self._put_new(path, data, options)
+            if stat is not None:
+                return stat
         writer = self._writer(path, options, named=True)
         try:
             writer.write(data)
             return writer.commit()
         finally:
             writer.discard()
+
+    def _put_new(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions) -> Stat | None:
+        """The short way for a name that nothing has, without a look before; None where it does not lead there."""
+        try:
+            at, name = self._tree.locate(path)
+        except FileNotFoundError:
+            return None
+        try:
+            return put_new(path, at, name, data, options)
+        finally:
+            if at is not None:
+                os.close(at)
 
     def _writer(self, path: str, options: WriteOptions, named: bool) -> LocalWriter:
         """`named`: where a file is to be replaced, under a hidden name at once; that is soon over and costs less."""
@@ -257,8 +283,9 @@ class LocalStorage(StorageBackend):
             writer = self.writer(path, options)
             try:
                 copied = _kernel.copy_bytes(fd, writer.fd, st.st_size, tick)
-                if copied < st.st_size:
-                    raise StorageConflictError(f"the source shrank to {copied} bytes meanwhile", retryable=True)
+                now = os.fstat(fd)
+                if copied < st.st_size or (now.st_size, now.st_mtime_ns) != (st.st_size, st.st_mtime_ns):
+                    raise StorageConflictError("the source was changed while it was copied", retryable=True)
                 writer.wrote(copied)
                 return writer.commit()
             finally:
@@ -345,13 +372,6 @@ def _local(source: StorageBackend) -> LocalStorage:
     if not isinstance(source, LocalStorage):
         raise UnsupportedOperation("the other side is not in the local file system")
     return source
-
-
-def _matching(path: str, st: os.stat_result, if_match: str | None) -> Stat:
-    stat = described(path, st)
-    if if_match is not None and stat.etag != if_match:
-        raise conflict(if_match, stat.etag)
-    return stat
 
 
 def local_features(base: str) -> Features:

@@ -1,0 +1,7 @@
+"""`python -m genro_storage.cli`: the command without an installed script."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

@@ -1,0 +1,138 @@
+"""One run: arguments, signals, and the outermost handlers, so that every end is a sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from types import FrameType
+from typing import Any
+
+from .. import __version__
+from ..exceptions import StorageWarning
+from .console import PROGRAM, Console
+from .failures import CLOSED_PIPE, OK, USAGE, UsageError
+from .parser import main_parser, parse_verb
+from .places import Places
+from .session import Session
+
+
+class Interrupts:
+    """Makes SIGTERM end the command as Ctrl-C does: what is in flight is discarded first.
+
+    A second signal is ignored while that happens, a third leaves at once. Where a parent made the shell ignore a signal
+    (``nohup``, a background job), it stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self.code = 128 + signal.SIGINT
+        self._count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                try:
+                    self._before[number] = signal.signal(number, self._received)
+                except ValueError:  # not the main thread: signals are somebody else's
+                    break
+        return self
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count == 1:
+            self.code = 128 + number
+            raise KeyboardInterrupt
+        if self._count > 2:
+            os._exit(self.code)
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a command line and returns its exit code; every exception ends here."""
+    console = Console(json="--json" in arguments)
+    with Interrupts() as interrupts, warnings.catch_warnings():
+        try:
+            code = _command(arguments)
+            _flush()
+            return code
+        except SystemExit as end:  # argparse, after printing its help
+            return end.code if isinstance(end.code, int) else OK
+        except UsageError as error:
+            return console.error(error)
+        except KeyboardInterrupt:
+            return _interrupted(interrupts.code)
+        except BrokenPipeError:
+            _silence()
+            return CLOSED_PIPE
+        except OSError as error:  # the standard streams; storages raise errors of ours, handled where the verb runs
+            return console.error(error)
+
+
+def _command(arguments: list[str]) -> int:
+    parser = main_parser()
+    given = parser.parse_args(arguments)
+    if given.version:
+        print(f"{PROGRAM} {__version__}")
+        return OK
+    if given.command is None:
+        print(parser.format_help(), file=sys.stderr, end="")
+        return USAGE
+    verb, options = parse_verb(given.command, given.arguments, given)
+    console = Console(json=options.json, quiet=options.quiet, verbose=options.verbose, progress=not options.no_progress)
+    _tell_warnings(console)
+    places = Places(options.config)
+    try:
+        return verb.run(Session(console, places), options)
+    except OSError as error:
+        if type(error).__module__ == "builtins":
+            raise
+        return console.error(error)
+    except Exception as error:  # noqa: BLE001 - the outermost handler: no end without a sentence
+        return console.error(error)
+    finally:
+        places.close()
+
+
+def _tell_warnings(console: Console) -> None:
+    """Warnings of the library are notes; others are for developers and stay silent unless asked for."""
+
+    def show(message: Warning | str, category: type[Warning], *rest: object, **more: object) -> None:
+        if issubclass(category, StorageWarning) or console.verbose > 1:
+            console.note(f"warning: {message}")
+
+    warnings.simplefilter("always", StorageWarning)
+    warnings.showwarning = show
+
+
+def _interrupted(code: int) -> int:
+    try:
+        _flush()
+        print(
+            f"{PROGRAM}: {'interrupted' if code == 130 else 'terminated'}",
+            file=sys.stderr,
+        )
+    except BrokenPipeError:
+        _silence()
+    return code
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _silence() -> None:
+    """Nobody reads any more: what is still buffered goes nowhere, also at the end of the process."""
+    void = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(void, stream.fileno())
+    os.close(void)

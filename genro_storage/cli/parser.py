@@ -1,0 +1,112 @@
+"""From arguments to a verb and its options; only the parser that is needed is made."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from .console import PROGRAM
+from .failures import UsageError
+from .registry import COMMANDS, Verb, verb
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises `UsageError` instead of leaving the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see '{self.prog} --help'")
+
+
+def number(text: str) -> int:
+    """A count from 0 up."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 up, not {text!r}")
+    return value
+
+
+def add_globals(parser: argparse.ArgumentParser, *, default: object = None) -> None:
+    """The options that every command takes; with SUPPRESS those given before the command stay."""
+    group = parser.add_argument_group("options of every command")
+    off = False if default is None else default
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        default=default,
+        help="the configuration of the mounts, instead of the discovered one",
+    )
+    group.add_argument(
+        "--json", action="store_true", default=off, help="one JSON object per line; errors as objects on stderr"
+    )
+    group.add_argument("-q", dest="quiet", action="store_true", default=off, help="no report, no progress, no notes")
+    group.add_argument(
+        "-v",
+        dest="verbose",
+        action="count",
+        default=0 if default is None else default,
+        help="more details; -vv also tracebacks",
+    )
+    group.add_argument("--no-progress", action="store_true", default=off, help="no progress on the terminal")
+
+
+def main_parser() -> Parser:
+    """The parser of what stands before the command's own arguments."""
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
+    parser = Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [options] COMMAND [options] [PATH…]",
+        description="Files on any storage: local names, mount:path and URLs.",
+        epilog=f"commands:\n{listed}\n\n'{PROGRAM} COMMAND --help' tells all of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_globals(parser)
+    parser.add_argument("--version", action="store_true", help="print the version")
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def verb_parser(name: str, chosen: Verb) -> Parser:
+    """The parser of one command."""
+    parser = Parser(
+        prog=f"{PROGRAM} {name}",
+        usage=f"{PROGRAM} {name} [options] {chosen.paths}".rstrip(),
+        description=COMMANDS[name][1].capitalize() + ".",
+        allow_abbrev=False,
+    )
+    chosen.options(parser)
+    add_globals(parser, default=argparse.SUPPRESS)
+    parser.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
+    return parser
+
+
+def parse_verb(name: str, arguments: list[str], given: argparse.Namespace) -> tuple[Verb, argparse.Namespace]:
+    """The command and all of its arguments; options and paths may be mixed, what follows ``--`` is a path."""
+    if name not in COMMANDS:
+        raise UsageError(_unknown(name))
+    chosen = verb(name)
+    parser = verb_parser(name, chosen)
+    head, tail = arguments, []
+    if "--" in arguments:
+        at = arguments.index("--")
+        head, tail = arguments[:at], arguments[at + 1 :]
+    options = parser.parse_intermixed_args(head, given)
+    options.paths = [*options.paths, *tail]
+    if len(options.paths) < chosen.least:
+        parser.error(f"expected {chosen.paths}")
+    if options.paths and not chosen.paths:
+        parser.error(f"takes no path: {options.paths[0]!r}")
+    return chosen, options
+
+
+def _unknown(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"commands: {', '.join(COMMANDS)}"
+    return f"unknown command '{name}'; {hint}"

@@ -1,0 +1,141 @@
+"""`rm`, `mkdir` and `touch`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ...exceptions import StorageIsADirectoryError, StorageNotFoundError
+from ..console import escaped, is_terminal
+from ..failures import Refused, UsageError
+from ..places import name_of
+from ..registry import Verb
+from ..session import Session
+
+if TYPE_CHECKING:
+    from ...nodes import StorageNode
+
+
+# --- rm ---
+
+
+def _rm_options(parser: ArgumentParser) -> None:
+    parser.add_argument("-r", dest="recursive", action="store_true", help="directories too, with all that is below; asks first")
+    parser.add_argument("-f", dest="force", action="store_true", help="what is missing is no error")
+    parser.add_argument("-y", dest="yes", action="store_true", help="do not ask")
+    parser.add_argument("--dry-run", action="store_true", help="only tell what would be deleted")
+
+
+def _rm(session: Session, options: Namespace) -> int:
+    for text in options.paths:
+        _guard(session, text)
+    if options.recursive and not (options.yes or options.dry_run):
+        _ask(options.paths)
+
+    def remove(node: StorageNode) -> None:
+        for path in _doomed(node, options) if options.dry_run else [name_of(node)]:
+            if not options.dry_run:
+                _remove(node, options)
+            if options.dry_run or options.json or options.verbose:
+                said = "would delete" if options.dry_run else "deleted"
+                session.console.result(f"{said} {escaped(path)}", {"path": path, "deleted": not options.dry_run})
+
+    return session.each(options.paths, remove)
+
+
+def _guard(session: Session, text: str) -> None:
+    """Roots are not deleted, nor the current directory, a home directory or what is above them, however they are named."""
+    node = session.places.node(text)
+    if not node.path:
+        raise Refused(f"'{name_of(node)}' is a root and is not deleted; name what is below it")
+    local = node.resolved_path
+    if local is None or os.path.islink(local):  # of a link only the link goes
+        return
+    path = os.path.realpath(local)
+    for kept in _kept():
+        if (kept + "/").startswith(path + "/"):
+            raise Refused(f"'{path}' is or holds '{kept}', where you are or live, and is not deleted")
+
+
+def _kept() -> list[str]:
+    """The current directory, $HOME, and the home that the system has for this user."""
+    import pwd
+
+    homes = [os.path.expanduser("~")]
+    try:
+        homes.append(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        pass
+    return [kept for kept in map(os.path.realpath, [os.getcwd(), *homes]) if kept != "/"]
+
+
+def _ask(paths: list[str]) -> None:
+    """One question for all; nothing is deleted without a yes."""
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        raise Refused("rm -r asks before it deletes and nobody is there to answer; use -y, or --dry-run to see what would go")
+    shown = ", ".join(f"'{escaped(path)}'" for path in paths)
+    sys.stderr.write(f"Delete {shown} and everything below? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Refused("nothing was deleted")
+
+
+def _remove(node: StorageNode, options: Namespace) -> None:
+    if options.recursive:
+        node.delete(recursive=True, missing_ok=options.force)
+        return
+    try:
+        node.unlink()
+    except StorageIsADirectoryError:
+        raise _needs_recursion(node) from None
+    except StorageNotFoundError:
+        if node.is_dir:  # in an object store a directory is no key
+            raise _needs_recursion(node) from None
+        if not options.force:
+            raise
+
+
+def _needs_recursion(node: StorageNode) -> UsageError:
+    return UsageError(f"'{name_of(node)}' is a directory; -r deletes directories too")
+
+
+def _doomed(node: StorageNode, options: Namespace) -> Iterator[str]:
+    """What would go, deepest last, links not followed."""
+    try:
+        entry = node.stat()
+    except StorageNotFoundError:
+        if not options.force:
+            raise
+        return
+    real_directory = entry.is_dir and not entry.is_symlink
+    if real_directory and not options.recursive:
+        raise _needs_recursion(node)
+    yield name_of(node)
+    if options.recursive and (real_directory or not node.mount.features.real_dirs):
+        yield from (name_of(below) for below, _ in node.scan(recursive=True))
+
+
+# --- mkdir, touch ---
+
+
+def _mkdir_options(parser: ArgumentParser) -> None:
+    parser.add_argument("-p", dest="parents", action="store_true", help="parents too; one that exists is no error")
+
+
+def _mkdir(session: Session, options: Namespace) -> int:
+    parents = options.parents
+    return session.each(options.paths, lambda node: node.mkdir(parents=parents, exist_ok=parents))
+
+
+def _touch(session: Session, options: Namespace) -> int:
+    return session.each(options.paths, lambda node: node.touch())
+
+
+VERBS = {
+    "rm": Verb("PATH…", 1, _rm_options, _rm),
+    "mkdir": Verb("PATH…", 1, _mkdir_options, _mkdir),
+    "touch": Verb("PATH…", 1, lambda parser: None, _touch),
+}

@@ -1,0 +1,141 @@
+"""`cat` and `hash`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING
+
+from ...exceptions import StorageError
+from ..console import escaped
+from ..failures import DIFFERENT, OK, UsageError, common_code
+from ..places import STREAM
+from ..registry import Verb
+from ..session import Session
+
+if TYPE_CHECKING:
+    from ...nodes import StorageNode
+
+CHUNK = 1 << 20
+DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128, "blake2b": 128, "crc32c": 8}
+
+
+# --- cat ---
+
+
+def _cat_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--range",
+        metavar="A-B",
+        type=byte_range,
+        default=(0, None),
+        help="bytes from A up to, not including, B; 'A-' to the end, '-N' the last N",
+    )
+
+
+def byte_range(text: str) -> tuple[int, int | None]:
+    """[start, end) as ``A-B``, ``A-`` or ``-N``."""
+    match = re.fullmatch(r"(\d*)-(\d*)", text)
+    if not match or match[0] == "-":
+        raise ArgumentTypeError(f"expected A-B, A- or -N in bytes, not {text!r}")
+    if not match[1]:
+        return (-int(match[2]), None) if int(match[2]) else (0, 0)
+    start, end = int(match[1]), int(match[2]) if match[2] else None
+    if end is not None and end < start:
+        raise ArgumentTypeError(f"the range {text!r} ends before it begins")
+    return start, end
+
+
+def _cat(session: Session, options: Namespace) -> int:
+    return session.each(options.paths, lambda node: pour(node, *options.range))
+
+
+def pour(node: StorageNode, start: int = 0, end: int | None = None) -> None:
+    """Writes a file to the standard output, in bounded memory."""
+    sys.stdout.flush()
+    reader = node.mount.reader(node.path, start, end)
+    try:
+        while chunk := reader.read(CHUNK):
+            sys.stdout.buffer.write(chunk)
+    finally:
+        reader.close()
+    sys.stdout.buffer.flush()
+
+
+# --- hash ---
+
+
+def _hash_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--algorithm", choices=tuple(DIGITS), default="sha256", help="default: sha256")
+    parser.add_argument("--check", metavar="FILE", help="compare with the lines of FILE, as this command prints them")
+
+
+def _hash(session: Session, options: Namespace) -> int:
+    algorithm = options.algorithm
+    if options.check is not None:
+        if options.paths:
+            raise UsageError("--check takes the paths from its file; give no others")
+        return _check(session, options.check, algorithm)
+    if not options.paths:
+        raise UsageError("expected PATH…, or --check FILE")
+    codes = set()
+    for text in options.paths:
+        try:
+            digest = session.places.node(text).hash(algorithm)
+        except (StorageError, UsageError) as error:
+            codes.add(session.console.error(error))
+            continue
+        name = escaped(text)
+        session.console.result(
+            f"{'' if name == text else chr(92)}{digest}  {name}", {"path": text, "algorithm": algorithm, "hash": digest}
+        )
+    return common_code(codes)
+
+
+def _check(session: Session, file: str, algorithm: str) -> int:
+    """Each line `OK` or `FAILED`; what cannot be read is an error of its own."""
+    text = sys.stdin.buffer.read() if file == STREAM else session.places.node(file).read_bytes()
+    expected = [_expected(line, number, file, algorithm) for number, line in enumerate(text.splitlines(), 1) if line]
+    if not expected:
+        raise UsageError(f"{file} holds no lines of hashes")
+    codes = set()
+    for digest, name in expected:
+        try:
+            same = session.places.node(name).hash(algorithm) == digest
+        except (StorageError, UsageError) as error:
+            codes.add(session.console.error(error))
+            continue
+        codes.add(OK if same else DIFFERENT)
+        if not (same and session.console.quiet):
+            session.console.result(f"{escaped(name)}: {'OK' if same else 'FAILED'}", {"path": name, "ok": same})
+    return common_code(codes)
+
+
+def _expected(line: bytes, number: int, file: str, algorithm: str) -> tuple[str, str]:
+    match = re.fullmatch(r"(\\?)([0-9a-fA-F]+) [ *](.+)", line.decode("utf-8", "surrogateescape"), re.DOTALL)
+    if not match or len(match[2]) != DIGITS[algorithm]:
+        raise UsageError(f"{file}, line {number}: not '{algorithm} in hex, two spaces, path'; --algorithm chooses another")
+    return match[2].lower(), _unescaped(match[3]) if match[1] else match[3]
+
+
+_ESCAPE = re.compile(r"\\(?:([tnr\\])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
+_LETTERS = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
+
+
+def _unescaped(name: str) -> str:
+    """The name that `escaped` shows so."""
+
+    def char(match: re.Match[str]) -> str:
+        if match[1]:
+            return _LETTERS[match[1]]
+        code = int(match[2] or match[3] or match[4], 16)
+        return chr(code)
+
+    return _ESCAPE.sub(char, name)
+
+
+VERBS = {
+    "cat": Verb("PATH…", 1, _cat_options, _cat),
+    "hash": Verb("PATH…", 0, _hash_options, _hash),
+}

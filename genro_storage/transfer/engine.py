@@ -15,6 +15,7 @@ from ..exceptions import StorageError, TransferCancelled
 from ..mount import Mount
 from .flow import Flow
 from .options import CopyOptions
+from .places import both_local
 from .plan import SPECIAL, Action
 from .report import TransferReport
 from .stream import Copied
@@ -49,7 +50,7 @@ class Work(Protocol):
 
 def threads(source: Mount, target: Mount) -> int:
     """How many files at once: as many as answers can be waited for, or as the processor can do."""
-    if source.local_path("") is not None and target.local_path("") is not None:
+    if both_local(source, target):
         return min(LOCAL_THREADS, os.cpu_count() or 1)
     return NETWORK_THREADS
 

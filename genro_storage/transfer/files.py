@@ -21,7 +21,7 @@ from .engine import Outcome
 from .flow import Flow
 from .moving import Removal
 from .options import CopyOptions
-from .places import At, fault
+from .places import At, both_local, fault
 from .plan import Action
 from .stream import Copied, Job, copy_file, same_bytes
 
@@ -36,6 +36,7 @@ class Worker:
         self._source = At(source.mount.without_retries(), source.path, source.version)
         self._target = At(target.mount.without_retries(), target.path)
         self._single = single
+        self._local = both_local(source.mount, target.mount)
         self._options = options
         self._flow = flow
         self._retry = RetryPolicy(options.retries, sleep=flow.wait)
@@ -73,8 +74,18 @@ class Worker:
 
     def _file(self, action: Action, opened: BackendReader | None) -> Outcome:
         entry = action.entry
-        job = Job(At(self._source.mount, entry.stat.path, self._source.version), self._landing(action), entry.stat)
+        job = Job(
+            At(self._source.mount, entry.stat.path, self._source.version),
+            self._landing(action),
+            entry.stat,
+            apart=self._apart(action),
+            local=self._local,
+        )
         return self._tried(lambda attempt: self._copy(job, attempt, opened))
+
+    def _apart(self, action: Action) -> bool:
+        # A move deletes: there even a link that the listing did not show must not hide that both are one.
+        return self._single or (self._removal is None and not action.exists)
 
     def _copy(self, job: Job, attempt: int, opened: BackendReader | None) -> Copied:
         if attempt == 0:

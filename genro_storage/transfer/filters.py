@@ -38,11 +38,7 @@ def compile_pattern(text: str) -> Pattern:
     anchored = "/" in trimmed or bare.startswith("/")
     if not anchored and segments != ("**",):
         segments = ("**", *segments)
-    try:
-        regex = paths.compile_pattern(segments, case_sensitive=bare == text)
-    except re.error as error:
-        raise ValueError(f"bad pattern {text!r}: {error}") from error
-    return Pattern(regex, bare.endswith("/"))
+    return Pattern(paths.compile_pattern(segments, case_sensitive=bare == text), bare.endswith("/"))
 
 
 class Filters:

@@ -91,7 +91,7 @@ class Removal:
 
     def proven(self, entry: Entry, copied: Stat) -> StorageError | None:
         """A file was copied or a link made; returns why its source could not be removed."""
-        if self._wait:
+        if self._wait or entry.linked:
             with self._lock:
                 self._waiting.append((entry, copied))
             return None

@@ -56,6 +56,11 @@ def contains(directory: Place, place: Place) -> bool:
     return above is not None and below is not None and is_within(below, above)
 
 
+def both_local(a: Mount, b: Mount) -> bool:
+    """Whether both mounts are in the local file system."""
+    return a.local_path("") is not None and b.local_path("") is not None
+
+
 def real_path(place: Place) -> str | None:
     """The path in the local file system with all links resolved; None where there is none."""
     local = place.mount.local_path(place.path)

@@ -44,6 +44,8 @@ class Action(Struct, frozen=True):
     entry: Entry
     reason: str = ""
     error: StorageError | None = None
+    exists: bool = False
+    """The target has a file of this name."""
 
 
 class Rules(Struct, frozen=True):
@@ -140,7 +142,8 @@ class _Plan:
         if self._names and (twin := self._names.clash(entry.relpath)):
             return Action("fail", entry, error=_clash(entry.relpath, twin))
         self._files = [key for key in self._files if entry.key.startswith(key)]
-        if any(entry.key.startswith(key + b"/") for key in self._files):
+        name = entry.key if is_dir else entry.key.removesuffix(b"/")  # a link is no directory, whatever it leads to
+        if any(name.startswith(key + b"/") for key in self._files):
             return Action(
                 "fail", entry, error=StorageNotADirectoryError("the target has a file where a directory is needed")
             )
@@ -176,7 +179,9 @@ class _Plan:
             )
         if one.exists and not self.rules.overwrite:
             return Action("fail", entry, error=StorageExistsError("the file exists and is not to be overwritten"))
-        return Action("link" if entry.stat.is_symlink and self.rules.symlinks == "copy" else "copy", entry)
+        return Action(
+            "link" if entry.stat.is_symlink and self.rules.symlinks == "copy" else "copy", entry, exists=one.exists
+        )
 
     @staticmethod
     def _decided_directory(one: _Held) -> Action | None:

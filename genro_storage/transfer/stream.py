@@ -29,11 +29,17 @@ STREAM_MEMORY = 10 << 20
 
 
 class Job(Struct, frozen=True):
-    """One file to copy. `facts`: what is known of the source, from a listing or a look."""
+    """One file to copy. `facts`: what is known of the source, from a listing or a look.
+
+    `apart`: nothing is at the target, or somebody saw that it is another file. `local`: both are in the local file
+    system.
+    """
 
     source: Place
     target: At
     facts: Stat
+    apart: bool = False
+    local: bool = False
 
 
 class Copied(Struct, frozen=True):
@@ -55,11 +61,13 @@ def copy_file(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader 
     """
     with closing(opened) if opened is not None else _nothing():
         judge_name(job.target)
-        if job.source.version is None and same_place(job.source, job.target):
+        if not job.apart and job.source.version is None and same_place(job.source, job.target):
             return Copied(job.facts, same_place=True)
-        if opened is None and (copied := _by_the_storage(job, options, flow)):
+        small = opened is None and job.facts.size is not None and job.facts.size <= SMALL
+        # The kernel's help with a small file costs twice as much as reading it.
+        if opened is None and not (small and job.local) and (copied := _by_the_storage(job, options, flow)):
             return copied
-        if opened is None and job.facts.size is not None and job.facts.size <= SMALL:
+        if small:
             return _in_one_piece(job, options, flow)
         with flow.room(STREAM_MEMORY):
             return _in_chunks(job, options, flow, opened)
@@ -67,9 +75,12 @@ def copy_file(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader 
 
 def judge_name(target: Place) -> None:
     """Raises `StoragePathError` for a name that the target cannot hold."""
-    if not paths.is_addressable(target.path, target.mount.rules):
-        paths.normalise(target.path, target.mount.rules)  # says why
-        raise fault(StoragePathError, "not a path", target)
+    try:
+        normal = paths.normalise(target.path, target.mount.rules)
+    except StoragePathError as error:
+        raise fault(StoragePathError, str(error), target, "write") from error
+    if normal != target.path:
+        raise fault(StoragePathError, f"this name would become '{normal}'", target, "write")
 
 
 # --- the three ways ---
@@ -84,7 +95,7 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
         facts = job.facts
         if source.mount.features.if_match != "atomic":
             facts = source.mount.stat_file(source.path, version=source.version)  # a listing may be old
-        how = _write_options(job, options, facts)
+        how = _kept_options(job, options, facts)
         stat = target.mount.copy_from(
             source.mount, source.path, target.path, how, version=source.version, tick=flow.tick
         )
@@ -98,6 +109,7 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
             by_checksum = _judge_by_reading(
                 job, stat, _sha256(source.mount.reader(source.path, version=source.version), flow), flow
             )
+    by_size = by_size and not by_checksum
     return Copied(facts, size or 0, server_side=True, by_checksum=by_checksum, by_size=by_size)
 
 
@@ -116,7 +128,7 @@ def _in_one_piece(job: Job, options: CopyOptions, flow: Flow) -> Copied:
         hasher.update(data)
     digests = _digests(hashers)
     by_source = _judge_source(job, options, facts, len(data), digests)
-    stat = target.mount.put(target.path, data, _write_options(job, options, facts, len(data)))
+    stat = target.mount.put(target.path, data, _write_options(job, options, facts))
     return _checked(job, options, flow, facts, stat, len(data), digests, by_source)
 
 
@@ -145,16 +157,29 @@ def _in_chunks(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader
 # --- what is written beside the bytes ---
 
 
-def _write_options(job: Job, options: CopyOptions, facts: Stat, size: int | None = None) -> WriteOptions:
+def _write_options(job: Job, options: CopyOptions, facts: Stat) -> WriteOptions:
     features, keep = job.target.mount.features, options.preserve
     content_type = None
     if features.content_type:
         content_type = (facts.content_type if "content_type" in keep else None) or paths.content_type(job.target.path)
     return WriteOptions(
         if_absent=not options.overwrite and features.if_absent != "none",
-        size=facts.size if size is None else size,
+        size=facts.size,
         content_type=content_type,
         metadata=facts.metadata if features.metadata and "metadata" in keep else None,
+        mtime=facts.mtime if "mtime" in keep else None,
+        mode=facts.mode if "mode" in keep and features.keeps_mode else None,
+    )
+
+
+def _kept_options(job: Job, options: CopyOptions, facts: Stat) -> WriteOptions:
+    """As `_write_options`, where the storage itself keeps what the options leave open."""
+    features, keep = job.target.mount.features, options.preserve
+    return WriteOptions(
+        if_absent=not options.overwrite and features.if_absent != "none",
+        size=facts.size,
+        content_type=None if "content_type" in keep else paths.content_type(job.target.path),
+        metadata=None if "metadata" in keep else {},
         mtime=facts.mtime if "mtime" in keep else None,
         mode=facts.mode if "mode" in keep and features.keeps_mode else None,
     )

@@ -156,6 +156,9 @@ class ToMemory:
 
 
 class FromS3:
+    emptied_stay = True
+    longest_source_name = 255
+
     @pytest.fixture
     def source(self, seaweedfs_bucket: Mapping[str, str]) -> Mapping[str, object]:
         return entry_in(seaweedfs_bucket)

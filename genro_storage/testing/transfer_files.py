@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -41,7 +41,12 @@ def fill(root: StorageNode, files: Mapping[str, bytes]) -> StorageNode:
 
 
 class Transfers:
-    """The fixtures that the cases share."""
+    """The fixtures that the cases share, and what the servers behind them do otherwise than their storages say."""
+
+    emptied_stay: ClassVar[bool] = False
+    """The source goes on listing directories that were emptied (SeaweedFS)."""
+    longest_source_name: ClassVar[int | None] = None
+    """The source refuses longer names (SeaweedFS 255)."""
 
     @pytest.fixture
     def source(self) -> Mapping[str, Any]:

@@ -91,7 +91,7 @@ def _described(target: Target, found: Answer) -> tuple[Target, Answer]:
     options = replace(
         options,
         metadata=metadata if options.metadata is None else options.metadata,
-        mtime=mtime if options.mtime is None else options.mtime,
+        mtime=mtime if options.mtime is None and options.metadata is None else options.mtime,
         content_type=options.content_type or found.get("ContentType"),
     )
     kept = {header: found[header] for header in _HEADERS if header in found}

@@ -68,7 +68,7 @@ class Tree:
         if self.links == "follow":
             if make:
                 self._make_above(full)
-            return None, os.path.realpath(full) if through else full
+            return None, real_path(full) if through else full
         if not through:
             slash = full.rfind("/", len(self._prefix))
             if slash < 0:
@@ -220,7 +220,7 @@ class Tree:
         name = "/".join(segments[: link + 1])
         if self.links == "refuse":
             raise StoragePermissionError(f"'{name}' is a symbolic link, which the mount refuses ('symlinks: refuse')")
-        real = os.path.realpath(self._prefix + name)
+        real = real_path(self._prefix + name)
         within = self._prefix + "/".join(segments[:depth]) if link >= depth else self._prefix
         if real != within.rstrip("/") and not real.startswith(within.rstrip("/") + "/"):
             raise StoragePermissionError(f"the symbolic link '{name}' leads out of the mount")
@@ -261,6 +261,16 @@ def refuse(st: os.stat_result) -> NoReturn:
     if st.st_mode & KIND == DIRECTORY:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     raise UnsupportedOperation("neither file nor directory (a FIFO, a socket or a device): it is never opened")
+
+
+def real_path(path: str) -> str:
+    """`os.path.realpath`, also while somebody swaps links for other things."""
+    for _ in range(_RACES):
+        try:
+            return os.path.realpath(path)
+        except OSError:
+            continue  # what was a link when it looked was none when it read
+    raise StoragePermissionError("a symbolic link here changes too often")
 
 
 def is_link(name: str, at: int | None) -> bool:

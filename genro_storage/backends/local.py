@@ -32,7 +32,7 @@ from ._localfile import (
     read_exactly,
     span,
 )
-from ._nofollow import KIND, LINK, Tree, base_directory, folds_case, make_directory
+from ._nofollow import KIND, LINK, Tree, base_directory, folds_case, make_directory, real_path
 from .base import PAGE, BackendEditor, StorageBackend, Tick, conflict, no_version, order
 from .options import Context, Octal, Options
 
@@ -349,8 +349,8 @@ class LocalStorage(StorageBackend):
         """Makes a relative link; its target stays below the root of the mount, existing or not."""
         if self._tree.links == "refuse":
             raise StoragePermissionError("the mount follows no symbolic links ('symlinks: refuse') and makes none")
-        goal = os.path.join(os.path.realpath(self.native_path("")), join("", target, rules=Rules(True, True)))
-        above = os.path.realpath(os.path.dirname(self.native_path(path)))
+        goal = os.path.join(real_path(self.native_path("")), join("", target, rules=_RULES))
+        above = real_path(os.path.dirname(self.native_path(path)))
         with self._tree.spot(path) as (at, name):
             os.symlink(os.path.relpath(goal, above), name, dir_fd=at)
 

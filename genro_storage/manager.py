@@ -205,11 +205,8 @@ class StorageManager:
             error.mount = mount.name
             raise
 
-    def _fullpath(self, name: str, path: str) -> str:
-        return f"{name}/{path}" if "://" in name else f"{name}:{path}"
-
     def _shown(self, name: str, path: str) -> str:
-        return self._fullpath(redacted_url(name), path)
+        return paths.full(redacted_url(name), path)
 
     # --- transfer ---
 
@@ -340,8 +337,9 @@ def redacted_url(url: str) -> str:
 
 
 def builtin_config() -> config.Config:
-    """The mounts that are there without configuration."""
-    return config.Config([dict(entry) for entry in BUILTIN_MOUNTS], directory=os.getcwd())
+    """The mounts that are there without configuration: an account without a home directory has no ``home``."""
+    there = [e for e in BUILTIN_MOUNTS if e["type"] != "local" or os.path.isdir(os.path.expanduser(e["path"]))]
+    return config.Config([dict(entry) for entry in there], directory=os.getcwd())
 
 
 # --- the default manager ---

@@ -187,9 +187,8 @@ class Mount:
                 last = f"{page[-1].path}/" if page[-1].is_dir else page[-1].path
                 yield self._addressable(page, odd or strange.append)
         if strange:
-            message = (
-                f"{len(strange)} names below '{self.name}:{path}' cannot be written as a path and were passed over"
-            )
+            where = paths.full(self.name, path)
+            message = f"{len(strange)} names below '{where}' cannot be written as a path and were passed over"
             warnings.warn(message, StorageWarning, stacklevel=3)
 
     def _addressable(self, page: Sequence[Stat], odd: OddKey) -> Sequence[Stat]:

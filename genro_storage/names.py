@@ -98,7 +98,7 @@ class NodeName:
     @property
     def fullpath(self) -> str:
         """``mount:path``, or the URL of a node made from one."""
-        return self._manager._fullpath(self._mount_name, self._path)
+        return paths.full(self._mount_name, self._path)
 
     @property
     def basename(self) -> str:

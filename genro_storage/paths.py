@@ -40,6 +40,11 @@ def split(text: str) -> tuple[str, str]:
     return mount, path
 
 
+def full(mount: str, path: str) -> str:
+    """How a place is written: ``mount:path``, or a URL where the mount is one (``s3://bucket``)."""
+    return f"{mount}/{path}" if "://" in mount else f"{mount}:{path}"
+
+
 def _without_userinfo(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//***@", url)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+from . import paths
 from .exceptions import StorageError, from_builtin
 
 FIRST_DELAY = 0.5
@@ -106,8 +107,7 @@ class Guard:
         if failure.mount is None:
             failure.mount, failure.path = self.mount, path
             failure.operation = failure.operation or operation
-            shown = f"{self.mount}/{path}" if "://" in self.mount else f"{self.mount}:{path}"
-            failure.message = f"{self._redacted(failure.message)}: '{shown}'"
+            failure.message = f"{self._redacted(failure.message)}: '{paths.full(self.mount, path)}'"
             failure.args = (failure.message,)
         return failure
 

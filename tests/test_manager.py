@@ -125,6 +125,13 @@ def test_default_manager_is_discovered_once(no_default: Path, monkeypatch: pytes
         genro_storage.node("data:x")
 
 
+def test_an_account_without_a_home_directory_has_no_home_mount(
+    no_default: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(no_default / "gone"))
+    assert genro_storage.default_manager().get_mount_names() == ["local", "temp", "memory"]
+
+
 def test_builtin_mounts_may_stand_beside_others(no_default: Path) -> None:
     storage = StorageManager({"mounts": [{"name": "memory", "type": "local", "path": "."}], "builtin_mounts": True})
     assert storage.get_mount_names() == ["local", "home", "temp", "memory"]

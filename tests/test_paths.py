@@ -308,6 +308,20 @@ def test_balanced_brackets_are_taken(pattern: str) -> None:
     paths.pattern_segments(pattern, strict=True)
 
 
+# --- places as they are shown ---
+
+
+@pytest.mark.parametrize(
+    ("mount", "path", "expected"),
+    [
+        *[("m", "", "m:"), ("m", "a/b", "m:a/b"), ("s3://bucket", "a", "s3://bucket/a")],
+        *[("file://", "tmp/a", "file:///tmp/a"), ("file://", "", "file:///")],
+    ],
+)
+def test_a_place_is_shown_as_it_is_written(mount: str, path: str, expected: str) -> None:
+    assert paths.full(mount, path) == expected
+
+
 # --- types by name ---
 
 

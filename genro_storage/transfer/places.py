@@ -22,8 +22,8 @@ class At(NamedTuple):
 
 
 def shown(place: Place) -> str:
-    """``mount:path`` for messages."""
-    return f"{place.mount.name}:{place.path}"
+    """``mount:path``, or the URL, for messages."""
+    return paths.full(place.mount.name, place.path)
 
 
 def fault(kind: type[Error], reason: str, place: Place, operation: str = "copy") -> Error:

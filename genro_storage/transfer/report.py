@@ -96,8 +96,8 @@ class TransferReport(Struct):
         """Counts a failure, and keeps its error without the buffers that its traceback holds."""
         self.failed += 1
         self.files_failed += is_file
+        _forget_frames(error)
         if len(self.failures) < KEPT_FAILURES:
-            _forget_frames(error)
             self.failures.append(Failure(relpath, operation, error, attempts))
 
     def warn(self, message: str) -> None:

@@ -101,10 +101,17 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
         )
     except (UnsupportedOperation, StoragePermissionError):
         return None
+    except StorageCorruptedError:
+        _judge_unchanged(source, facts, doubted=True)
+        raise
     _judge_unchanged(source, facts)
     size = facts.size if facts.size is not None else stat.size
     with _removed_if_wrong(job, stat):
-        by_checksum, by_size = _judge_target(job, options, stat, size, facts.hashes)
+        try:
+            by_checksum, by_size = _judge_target(job, options, stat, size, facts.hashes)
+        except StorageCorruptedError:
+            _judge_unchanged(source, facts, doubted=True)  # another state of the source came over, whole
+            raise
         if options.verify == "read":
             by_checksum = _judge_by_reading(
                 job, stat, _sha256(source.mount.reader(source.path, version=source.version), flow), flow
@@ -218,12 +225,17 @@ def _judge_source(job: Job, options: CopyOptions, facts: Stat, size: int, digest
     )
 
 
-def _judge_unchanged(source: Place, before: Stat) -> None:
-    """Raises `StorageConflictError` if the source is not what it was; stores with atomic conditions need no look."""
-    if source.version is not None or source.mount.features.if_match == "atomic":
-        return  # each request was answered from one object
+def _judge_unchanged(source: Place, before: Stat, *, doubted: bool = False) -> None:
+    """Raises `StorageConflictError` if the source is not what it was.
+
+    Stores with atomic conditions answer each request from one object: they need no look unless the bytes are `doubted`.
+    """
+    if source.version is not None or (source.mount.features.if_match == "atomic" and not doubted):
+        return
     after = source.mount.stat_file(source.path)
-    facts = ((before.size, after.size), (before.mtime, after.mtime), (before.etag, after.etag))
+    facts = [(before.size, after.size), (before.etag, after.etag)]
+    if None in facts[1]:  # an etag says more than the time, which a listing may tell otherwise
+        facts.append((before.mtime, after.mtime))
     if any(None not in pair and pair[0] != pair[1] for pair in facts):
         raise fault(StorageConflictError, "the source was changed while it was read", source)
 

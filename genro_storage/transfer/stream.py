@@ -233,7 +233,7 @@ def _judge_unchanged(source: Place, before: Stat, *, doubted: bool = False) -> N
     if source.version is not None or (source.mount.features.if_match == "atomic" and not doubted):
         return
     after = source.mount.stat_file(source.path)
-    facts = [(before.size, after.size), (before.etag, after.etag)]
+    facts: list[tuple[object, object]] = [(before.size, after.size), (before.etag, after.etag)]
     if None in facts[1]:  # an etag says more than the time, which a listing may tell otherwise
         facts.append((before.mtime, after.mtime))
     if any(None not in pair and pair[0] != pair[1] for pair in facts):

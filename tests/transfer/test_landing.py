@@ -114,7 +114,7 @@ def test_t06_a_directory_to_a_missing_path(source: Mount, target: Mount) -> None
 
 
 def test_t07_a_directory_merges_and_repeats(source: Mount, target: Mount) -> None:
-    plant(source, src__a=b"1", src__d__b=b"2", **{"src__e__": b""})
+    plant(source, src__a=b"1", src__d__b=b"2", src__e__=b"")
     plant(target, dst__a=b"old", dst__other=b"stays")
     transfer.copy(at(source, "src"), at(target, "dst"))
     once = tree(target)

@@ -65,7 +65,7 @@ def test_t33_no_rename_where_something_intervenes(
     local: Mount, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     renames = spied(local, monkeypatch)
-    plant(local, d__x=b"1", d__y=b"2", there__z=b"3", f=b"4", g=b"5", **{"l__": b""})
+    plant(local, d__x=b"1", d__y=b"2", there__z=b"3", f=b"4", g=b"5", l__=b"")
     transfer.move(at(local, "d"), at(local, "there"))
     transfer.move(at(local, "there"), at(local, "kept"), exclude="z")
     transfer.move(at(local, "f"), at(local, "g"))
@@ -125,7 +125,7 @@ def test_t33_emptied_directories_go_and_markers_too(memory: Mount) -> None:
 
 
 def test_empty_directories_that_were_not_made_stay(local: Mount, memory: Mount) -> None:
-    plant(local, src__f=b"1", **{"src__e__": b""})
+    plant(local, src__f=b"1", src__e__=b"")
     transfer.move(at(local, "src"), at(memory, "dst"), empty_dirs=False)
     assert tree(local, "src") == {"e/": b""}
 
@@ -239,7 +239,7 @@ def test_r02_two_mounts_of_one_directory(local: Mount, tmp_path: Path) -> None:
 
 
 def test_r02_a_linked_directory_inside_the_target(local: Mount, tmp_path: Path) -> None:
-    plant(local, src__e__f=b"1", **{"dst__": b""})
+    plant(local, src__e__f=b"1", dst__=b"")
     (tmp_path / "l/dst/e").symlink_to("../src/e")
     report = transfer.move(at(local, "src"), at(local, "dst"))
     assert report.skip_reasons == {"same place": 1}

@@ -180,7 +180,7 @@ def test_other_errors_of_the_storage_do_not_fall_back() -> None:
 
 
 def test_checksums_are_counted_where_a_hash_is_known(local: Mount, memory: Mount, data: bytes) -> None:
-    there, store = objects()
+    there, _ = objects()
     local.put("f", data)
     report = transfer.copy(at(local, "f"), at(there, "f"))
     assert (report.verified_checksum, report.verified_size) == (1, 0)

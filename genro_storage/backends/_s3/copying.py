@@ -9,7 +9,7 @@ from ...exceptions import StorageExistsError
 from ...types import Stat
 from ..base import Tick, conflict
 from .client import Answer
-from .errors import code_of
+from .errors import answered, code_of
 from .facts import conditions, metadata_of, unquoted, written_as
 from .writer import Multipart, Target
 
@@ -81,7 +81,10 @@ def _in_parts(target: Target, source: Answer, tick: Tick) -> Stat:
 
 def _head(target: Target, source: Answer) -> Answer:
     connection = target.connection
-    return connection.run(connection.client.head_object(**target.request | source))
+    try:
+        return connection.run(connection.client.head_object(**target.request | source))
+    except ClientError as error:
+        raise answered(error, source["Bucket"]) from error
 
 
 def _described(target: Target, found: Answer) -> tuple[Target, Answer]:

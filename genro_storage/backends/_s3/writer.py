@@ -146,7 +146,8 @@ class Multipart:
     @property
     def part_size(self) -> int:
         """Bytes of the next part."""
-        return PART << (len(self._parts) // PARTS_PER_SIZE)
+        begun = len(self._parts) + (self._part is not None)
+        return PART << (begun // PARTS_PER_SIZE)
 
     def start(self, data: bytes) -> None:
         """Sends the next part, in the background; call `settle` first."""

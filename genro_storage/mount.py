@@ -23,7 +23,7 @@ from .exceptions import (
     UnsupportedOperation,
 )
 from .retry import DEFAULT_RETRY, NO_RETRY, Guard, RetryPolicy
-from .streams import MountEditor, MountReader, MountWriter
+from .streams import MountEditor, MountReader, MountWriter, cut_short
 from .types import PLAIN, Features, Stat, WriteOptions
 
 OddKey = Callable[[Stat], object]
@@ -216,8 +216,19 @@ class Mount:
         version: str | None = None,
         if_match: str | None = None,
     ) -> tuple[bytes, Stat]:
-        """A small file or a range, in one request: (bytes, facts)."""
-        return self.guard.call("read", path, self.backend.get, path, start, end, version=version, if_match=if_match)
+        """A small file or a range, in one request: (bytes, facts); never less than was asked for and is there."""
+        got = self.backend.get
+        found = self.guard.call("read", path, got, path, start, end, version=version, if_match=if_match)
+        if len(found[0]) == found[1].size or (error := cut_short(*found, start, end)) is None:
+            return found
+
+        def again() -> tuple[bytes, Stat]:
+            data, stat = got(path, start, end, version=version, if_match=if_match)
+            if (error := cut_short(data, stat, start, end)) is not None:
+                raise error
+            return data, stat
+
+        return self.guard.again(error, "read", path, again)
 
     def reader(
         self,

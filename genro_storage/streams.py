@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .backends.base import BackendEditor, BackendReader, BackendWriter
+from .exceptions import StorageUnavailableError
 from .retry import Guard
 from .types import Stat
 
@@ -20,6 +21,16 @@ WRITE_BUFFER = 1 << 17
 
 OpenRange = Callable[[int, int | None, str | None], BackendReader]
 """(start, end, if_match) → a reader of that range of the file."""
+
+
+def cut_short(data: bytes, stat: Stat, start: int, end: int | None) -> StorageUnavailableError | None:
+    """The error for an answer of fewer bytes than [start, end) of the file has; None if it has them all."""
+    size = stat.size or 0
+    begin = max(0, size + start) if start < 0 else start
+    until = size if end is None else min(end, size)
+    if begin + len(data) >= until:
+        return None
+    return StorageUnavailableError(f"the storage's answer ended at byte {begin + len(data)} of {until}")
 
 
 class MountReader:
@@ -34,9 +45,9 @@ class MountReader:
         self._position = max(0, (self.stat.size or 0) + start) if start < 0 else start
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes; b"" at the end."""
+        """Up to `size` bytes; b"" at the end, which is never before the file's."""
         try:
-            data = self._reader.read(size)
+            data = self._whole(self._reader.read(size), size)
         except Exception as error:
             if self.stat.etag is None:  # nothing would prove that a reopened file is the same object
                 raise self._guard.failure(error, "read", self._path) from error
@@ -47,7 +58,12 @@ class MountReader:
     def _resumed(self, size: int) -> bytes:
         self._reader.close()
         self._reader = self._opened(self._position, self._end, self.stat.etag)
-        return self._reader.read(size)
+        return self._whole(self._reader.read(size), size)
+
+    def _whole(self, data: bytes, size: int) -> bytes:
+        if (size < 0 or (size and not data)) and (error := cut_short(data, self.stat, self._position, self._end)):
+            raise error
+        return data
 
     def close(self) -> None:
         self._reader.close()

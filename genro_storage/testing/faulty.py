@@ -75,7 +75,7 @@ class FaultPlan:
             time.sleep(fault.seconds)
             return call()
         if fault.kind == "lost":
-            call()
+            _given_up(call())
         raise fault.error()
 
 
@@ -257,17 +257,35 @@ class FaultyReader:
 
 
 class FaultyWriter:
-    """A writer. By contract `discard` never raises: a fault there is counted and passed over."""
+    """A writer. By contract `discard` never raises: a fault there is counted and passed over.
+
+    Also by contract nothing given is lost by an error: what a struck write did not pass on goes with the next call.
+    """
 
     def __init__(self, inner: BackendWriter, plan: FaultPlan) -> None:
         self._inner = inner
         self._plan = plan
+        self._waiting = b""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        _halved_write(self._plan.next("writer.write"), self._inner.write, data)
+        fault = self._plan.next("writer.write")
+        data = self._waiting + bytes(data)
+        passed = {"fail": 0, "truncate": len(data) // 2}.get(fault.kind, len(data)) if fault else len(data)
+        if fault and fault.kind == "delay":
+            time.sleep(fault.seconds)
+        self._inner.write(data[:passed])
+        self._waiting = data[passed:]
+        if fault and fault.kind != "delay":
+            raise fault.error()
 
     def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
-        return self._plan.run("writer.commit", lambda: self._inner.commit(hashes))
+        return self._plan.run("writer.commit", lambda: self._committed(hashes))
+
+    def _committed(self, hashes: Mapping[str, str]) -> Stat:
+        if self._waiting:
+            self._inner.write(self._waiting)
+            self._waiting = b""
+        return self._inner.commit(hashes)
 
     def discard(self) -> None:
         self._plan.next("writer.discard")
@@ -285,8 +303,11 @@ class FaultyEditor:
         return self._plan.run("editor.readinto", lambda: self._inner.readinto(buffer))
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        _halved_write(self._plan.next("editor.write"), self._inner.write, data)
-        return len(data)
+        fault = self._plan.next("editor.write")
+        if fault is not None and fault.kind == "truncate":
+            self._inner.write(memoryview(data)[: len(data) // 2])
+            raise fault.error()
+        return _struck(fault, lambda: self._inner.write(data))
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._inner.seek(offset, whence)
@@ -305,6 +326,14 @@ class FaultyEditor:
             self._plan.run("editor.close", lambda: None)
         finally:
             self._inner.close()
+
+
+def _given_up(lost: object) -> None:
+    """What a lost answer would have been is nobody's: a reader, writer or editor is let go."""
+    for name in ("discard", "close"):
+        if callable(release := getattr(lost, name, None)):
+            release()
+            return
 
 
 def _real(backend: StorageBackend) -> StorageBackend:
@@ -326,10 +355,3 @@ def _struck(fault: Fault | None, call: Callable[[], T]) -> T:
     if fault.kind == "lost":
         call()
     raise fault.error()
-
-
-def _halved_write(fault: Fault | None, write: Callable[[Any], object], data: bytes | bytearray | memoryview) -> None:
-    if fault is not None and fault.kind == "truncate":
-        write(memoryview(data)[: len(data) // 2])
-        raise fault.error()
-    _struck(fault, lambda: write(data))

@@ -91,8 +91,8 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
     source, target = job.source, job.target
     if not target.mount.can("copy_from") or not _alike(source.mount, target.mount):
         return None
+    facts = job.facts
     try:
-        facts = job.facts
         if source.mount.features.if_match != "atomic":
             facts = source.mount.stat_file(source.path, version=source.version)  # a listing may be old
         how = _kept_options(job, options, facts)

@@ -17,6 +17,8 @@ from tests.servers.rclone import RcloneS3
 from tests.servers.s3 import S3Endpoint, S3Server
 from tests.servers.seaweedfs import SeaweedFS
 
+pytest_plugins = ("genro_storage.testing.plugin",)
+
 SERVER_FIXTURES = {"seaweedfs", "ministack", "moto", "rclone_s3"}
 MISSING = "SERVER MISSING: "
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +67,8 @@ def read_file(file: Path) -> object:
 def parse(text: str, suffix: str, origin: str) -> object:
     """The content of TOML, JSON or YAML text; a syntax error tells file and line."""
     if suffix == ".toml":
+        import tomllib
+
         try:
             return tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

@@ -18,7 +18,7 @@ from .backends import ALIASES, backend_class
 from .backends.base import StorageBackend
 from .backends.options import Context, Duration, Options, Secret
 from .config import Config
-from .exceptions import StorageConfigError, StorageError
+from .exceptions import StorageConfigError, StorageError, StoragePathError
 from .mount import Level, Mount
 from .retry import RetryPolicy
 
@@ -349,10 +349,14 @@ _LOCAL_SCHEMES = ("file", "local")
 
 def url_entry(url: str) -> tuple[str, Entry, str]:
     """(key in the table, entry, path) for a URL; credentials come from the driver's own chain."""
-    parts = urlsplit(url)
-    scheme, authority = parts.scheme.lower(), parts.netloc
+    try:
+        scheme, authority = urlsplit(url)[:2]
+    except ValueError as error:
+        raise StoragePathError(f"the URL is malformed: {error}") from None
     path = url.split("://", 1)[1].removeprefix(authority)
     if scheme in _LOCAL_SCHEMES:
+        if authority:
+            raise StoragePathError(f"a {scheme} URL names no host; a local file is written '{scheme}:///path'")
         given = {"type": "local", "path": "/"}
     elif scheme in ("s3", "s3a"):
         given = {"type": "s3", "bucket": authority}

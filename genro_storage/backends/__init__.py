@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from ..exceptions import StorageConfigError, StorageDriverError
@@ -46,6 +45,8 @@ def backend_class(name: str, own: dict[str, Any] | None = None) -> Any:
     name = ALIASES.get(name, name)
     found = (own or {}).get(name) or _registered.get(name) or _BUILTIN.get(name)
     if found is None:
+        from importlib.metadata import entry_points  # costs more than all of this package
+
         found = next((point.load() for point in entry_points(group=ENTRY_POINTS, name=name)), None)
     if found is None:
         known = ", ".join(sorted({*_BUILTIN, *_registered, *(own or {})}))

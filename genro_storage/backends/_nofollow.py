@@ -123,10 +123,13 @@ class Tree:
             finally:
                 if at is not None:
                     os.close(at)
-            st = os.fstat(fd)
-            if st.st_mode & KIND != REGULAR:
+            try:
+                st = os.fstat(fd)
+                if st.st_mode & KIND != REGULAR:
+                    refuse(st)  # put there since we looked; opening without waiting has done it no harm
+            except BaseException:
                 os.close(fd)
-                refuse(st)  # put there since we looked; opening without waiting has done it no harm
+                raise
             return fd, st
         raise StoragePermissionError("a symbolic link here changes too often")
 

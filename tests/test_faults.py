@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -234,3 +235,110 @@ def test_memory(memory: Stage, verb: str, kind: str) -> None:
 @pytest.mark.parametrize("verb", ON_S3)
 def test_s3(s3: Stage, verb: str, kind: str) -> None:
     matrix(s3, VERBS[verb], kind)
+
+
+# --- what a second try mends ---
+
+MENDED = (
+    *("write_bytes over", "write_bytes new", "write_bytes if_absent", "write_bytes if_match", "write_bytes unchanged"),
+    *(
+        "write_text",
+        "write_from",
+        "write_from large",
+        "open wb",
+        "open xb",
+        "local_path w",
+        "local_path rw",
+        "touch new",
+    ),
+    *("delete file", "delete tree", "unlink", "empty"),
+)
+UNSETTLED = ("mkdir", "rename", "replace")
+"""After a lost answer these raise: what is there now may be somebody else's work."""
+
+
+def gone_for_a_moment() -> Exception:
+    return ConnectionError("injected fault")
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind"), [*product(MENDED, ["fail", "lost", "truncate"]), *product(UNSETTLED, ["fail"])]
+)
+@pytest.mark.parametrize("type_", ["local", "memory"])
+def test_a_second_try_mends_it(tmp_path: Path, type_: str, verb: str, kind: str) -> None:
+    """A moment without connection at any call, before or after the call was done: the verb does what it was to do."""
+    keys = {"path": str(tmp_path)} if type_ == "local" else {}
+    stage = Stage({"type": type_, **keys, "retry_max_delay": 0.001}, lambda manager: hidden_files(tmp_path))
+    with stage.manager:
+        change = VERBS[verb]
+        stage.prepare(change)
+        plan = FaultPlan()
+        assert stage.run(change, plan) is None
+        after = stage.state()
+        for number in range(1, len(plan.calls) + 1):
+            stage.prepare(change)
+            faulty = FaultPlan(Fault(number, kind, gone_for_a_moment))  # type: ignore[arg-type]
+            error = stage.run(change, faulty)
+            where = f"{kind} at call {number} of {plan.calls}: {faulty.struck}"
+            assert error is None, f"{where}, then {error!r}"
+            assert stage.state() == after, where
+            assert stage.leftovers() == []
+
+
+@pytest.mark.parametrize("kind", ["fail", "truncate"])
+@pytest.mark.parametrize("list_", ["scan", "walk", "children", "glob"])
+def test_a_listing_never_ends_early(kind: str, list_: str) -> None:
+    """A page that fails is asked for again, or the listing raises; nothing is missing and nothing comes twice."""
+    listings: dict[str, Callable[[StorageNode], list[str]]] = {
+        "scan": lambda root: [node.path for node, _ in root.scan()],
+        "walk": lambda root: [node.path for node, _ in root.scan(recursive=True)],
+        "children": lambda root: [node.path for node in root.children()],
+        "glob": lambda root: [node.path for node in root.glob("**/*")],
+    }
+    stage = Stage({"type": "memory", "retry_max_delay": 0.001}, hidden_keys)
+    with stage.manager:
+        fill(
+            stage.root,
+            dict.fromkeys(("a-", "a/b/c", "a/b-", "a.txt", "a0/x"), b"") | {f"m/{n:04}": b"" for n in range(2100)},
+        )
+        clean = listings[list_](stage.root)
+        with watched(stage.manager, "m", plan := FaultPlan()):
+            assert listings[list_](stage.root) == clean
+        for number in range(1, len(plan.calls) + 1):
+            for error in (gone_for_a_moment, lambda: OSError(5, "injected fault")):
+                with watched(stage.manager, "m", FaultPlan(Fault(number, kind, error))):  # type: ignore[arg-type]
+                    found = listed(listings[list_], stage.root)
+                    assert found == clean or (found is None and error is not gone_for_a_moment), number
+
+
+def listed(list_: Callable[[StorageNode], list[str]], root: StorageNode) -> list[str] | None:
+    """The listing; None if it raised."""
+    try:
+        return list_(root)
+    except StorageError:
+        return None
+
+
+def test_delays_change_nothing(memory: Stage) -> None:
+    """A slow call is a call."""
+    verb = VERBS["copy tree in"]
+    memory.prepare(verb)
+    plan = FaultPlan(Fault(3, "delay", times=4, seconds=0.02))
+    assert memory.run(verb, plan) is None
+    assert len(plan.struck) == 4
+    assert memory.state()["m:d/n/new"] == b"new n"
+
+
+def test_faults_by_name(memory: Stage) -> None:
+    """`on` counts the calls of one name; the plan tells what was called and what was struck."""
+    memory.prepare(VERBS["write_bytes over"])
+    plan = FaultPlan(Fault(2, on="put"))
+    with watched(memory.manager, "m", plan):
+        (memory.root / "f").write_bytes(b"1")
+        assert (memory.root / "f").read_bytes() == b"1"
+        with pytest.raises(StorageError, match=r"injected fault.*m:f"):
+            (memory.root / "f").write_bytes(b"2")
+        (memory.root / "f").write_bytes(b"3")
+    assert plan.struck == ["put"]
+    assert plan.calls.count("put") == 3
+    assert (memory.root / "f").read_bytes() == b"3"

@@ -259,13 +259,15 @@ class FaultyReader:
 class FaultyWriter:
     """A writer. By contract `discard` never raises: a fault there is counted and passed over.
 
-    Also by contract nothing given is lost by an error: what a struck write did not pass on goes with the next call.
+    Also by contract nothing given is lost by an error: what a struck write did not pass on goes with the next call, and
+    a commit whose answer was lost gives it when asked again.
     """
 
     def __init__(self, inner: BackendWriter, plan: FaultPlan) -> None:
         self._inner = inner
         self._plan = plan
         self._waiting = b""
+        self._answer: Stat | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         fault = self._plan.next("writer.write")
@@ -282,10 +284,12 @@ class FaultyWriter:
         return self._plan.run("writer.commit", lambda: self._committed(hashes))
 
     def _committed(self, hashes: Mapping[str, str]) -> Stat:
-        if self._waiting:
-            self._inner.write(self._waiting)
-            self._waiting = b""
-        return self._inner.commit(hashes)
+        if self._answer is None:
+            if self._waiting:
+                self._inner.write(self._waiting)
+                self._waiting = b""
+            self._answer = self._inner.commit(hashes)
+        return self._answer
 
     def discard(self) -> None:
         self._plan.next("writer.discard")

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from genro_storage.backends import _kernel, _localfile, local
 from genro_storage.backends._localfile import HIDDEN, nanoseconds
-from genro_storage.backends.base import Context
 from genro_storage.backends.local import LocalOptions, LocalStorage
+from genro_storage.backends.options import Context
 from genro_storage.exceptions import (
     StorageConflictError,
     StorageError,

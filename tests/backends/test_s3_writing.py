@@ -357,7 +357,7 @@ def test_copy_with_other_facts(seaweedfs: S3Endpoint, bucket: str, opened: Open)
     cases: list[tuple[WriteOptions, tuple[str, dict[str, str], float]]] = [
         (WriteOptions(mtime=7.25), ("a/b", {"k": "v"}, 7.25)),
         (WriteOptions(content_type="c/d"), ("c/d", {"k": "v"}, 2.5)),
-        (WriteOptions(metadata={}), ("a/b", {}, 2.5)),
+        (WriteOptions(metadata={}, mtime=2.5), ("a/b", {}, 2.5)),
         (WriteOptions(metadata={"x": "ü"}, content_type="c/d", mtime=0.0), ("c/d", {"x": "ü"}, 0.0)),
     ]
     for options, expected in cases:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 
-from ..exceptions import StorageError, StorageNotFoundError, StorageTransferError
+from ..exceptions import StorageError, StorageNotADirectoryError, StorageNotFoundError, StorageTransferError
 from .engine import SAME_PLACE, Engine, threads
 from .files import Worker
 from .flow import Flow
-from .landing import Landing, missing
+from .landing import Landing, missing, onto_file
 from .listing import Listing, TargetListing, planned
 from .moving import Removal, Survey, renamed, survey
 from .options import CopyOptions
@@ -117,12 +117,15 @@ class Call:
             first = listing.start()
         except StorageNotFoundError as error:
             raise missing(landing.source) from error
+        target = TargetListing(landing.target)
+        try:
+            target.start()
+        except StorageNotADirectoryError as error:
+            raise onto_file(landing.target) from error
         empty_dirs = options.empty_dirs and mount.can("mkdir")
         if first is None:
             wanted = empty_dirs and not mount.is_dir(landing.target.path)
             return iter([Action("mkdir", Entry("", b"", landing.facts))] if wanted else [])
-        target = TargetListing(landing.target)
-        target.start()
         features = mount.features
         rules = Rules(
             options.filters(),

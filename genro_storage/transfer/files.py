@@ -78,6 +78,7 @@ class Worker:
             At(self._source.mount, entry.stat.path, self._source.version),
             self._landing(action),
             entry.stat,
+            exact=self._single,
             apart=self._apart(action),
             local=self._local,
         )
@@ -92,7 +93,7 @@ class Worker:
             return copy_file(job, self._options, self._flow, opened)
         facts = job.source.mount.stat_file(job.source.path, version=job.source.version)
         try:
-            return copy_file(replace(job, facts=facts), self._options, self._flow)
+            return copy_file(replace(job, facts=facts, exact=True), self._options, self._flow)
         except StorageExistsError:
             # The answer to an earlier attempt may have been lost on its way: then this is our own file.
             if same_bytes(job.source, job.target, self._flow):

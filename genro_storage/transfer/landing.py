@@ -91,6 +91,11 @@ def missing(source: Place) -> StorageNotFoundError:
     return fault(StorageNotFoundError, "Source not found", source)
 
 
+def onto_file(target: Place) -> StorageNotADirectoryError:
+    """The error for a directory where the target is a file."""
+    return fault(StorageNotADirectoryError, "a directory cannot replace a file", target)
+
+
 def _file(
     source: At, target: At, facts: Stat, opened: BackendReader | None, options: CopyOptions, slash: bool
 ) -> Landing:
@@ -118,8 +123,8 @@ def _tree(source: At, target: At, facts: Stat, options: CopyOptions) -> Landing:
     if contains(source, target):
         reason = f"a directory cannot be copied into itself, and this lies inside '{shown(source)}'"
         raise fault(StoragePathError, reason, target)
-    if target.mount.is_file(target.path):
-        raise fault(StorageNotADirectoryError, "a directory cannot replace a file", target)
+    if target.mount.features.real_dirs and target.mount.is_file(target.path):  # elsewhere its listing will tell
+        raise onto_file(target)
     return Landing(source, target, facts)
 
 

@@ -29,7 +29,7 @@ STREAM_MEMORY = 10 << 20
 
 
 class Job(Struct, frozen=True):
-    """One file to copy. `facts`: what is known of the source, from a listing or a look.
+    """One file to copy. `facts`: what is known of the source, from a listing or, if `exact`, from a look at itself.
 
     `apart`: nothing is at the target, or somebody saw that it is another file. `local`: both are in the local file
     system.
@@ -38,6 +38,7 @@ class Job(Struct, frozen=True):
     source: Place
     target: At
     facts: Stat
+    exact: bool = False
     apart: bool = False
     local: bool = False
 
@@ -91,11 +92,9 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
     source, target = job.source, job.target
     if not target.mount.can("copy_from") or not _alike(source.mount, target.mount):
         return None
-    facts = job.facts
+    facts = job.facts if job.exact else source.mount.stat_file(source.path, version=source.version)
+    how = _kept_options(job, options, facts)
     try:
-        if source.mount.features.if_match != "atomic":
-            facts = source.mount.stat_file(source.path, version=source.version)  # a listing may be old
-        how = _kept_options(job, options, facts)
         stat = target.mount.copy_from(
             source.mount, source.path, target.path, how, version=source.version, tick=flow.tick
         )
@@ -105,19 +104,26 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
         _judge_unchanged(source, facts, doubted=True)
         raise
     _judge_unchanged(source, facts)
-    size = facts.size if facts.size is not None else stat.size
     with _removed_if_wrong(job, stat):
-        try:
-            by_checksum, by_size = _judge_target(job, options, stat, size, facts.hashes)
-        except StorageCorruptedError:
-            _judge_unchanged(source, facts, doubted=True)  # another state of the source came over, whole
-            raise
-        if options.verify == "read":
-            by_checksum = _judge_by_reading(
-                job, stat, _sha256(source.mount.reader(source.path, version=source.version), flow), flow
-            )
-    by_size = by_size and not by_checksum
-    return Copied(facts, size or 0, server_side=True, by_checksum=by_checksum, by_size=by_size)
+        by_checksum, by_size = _judge_copy(job, options, flow, facts, stat)
+    return Copied(facts, facts.size or 0, server_side=True, by_checksum=by_checksum, by_size=by_size)
+
+
+def _judge_copy(job: Job, options: CopyOptions, flow: Flow, facts: Stat, stat: Stat) -> tuple[bool, bool]:
+    """As `_judge_target`, for bytes that nobody here has seen."""
+    source, target = job.source.mount, job.target
+    proven = bool(facts.hashes.keys() & stat.hashes.keys())
+    if options.verify != "none" and not proven:
+        stat = target.mount.stat_file(target.path)  # a server that copies does not say how much it was
+    try:
+        by_checksum, by_size = _judge_target(job, options, stat, facts.size, facts.hashes)
+    except StorageCorruptedError:
+        _judge_unchanged(job.source, facts, doubted=True)  # another state of the source came over, whole
+        raise
+    if options.verify == "read":
+        read = _sha256(source.reader(job.source.path, version=job.source.version), flow)
+        by_checksum = _judge_by_reading(job, read, flow)
+    return by_checksum, by_size and not by_checksum
 
 
 def _alike(source: Mount, target: Mount) -> bool:
@@ -187,9 +193,14 @@ def _kept_options(job: Job, options: CopyOptions, facts: Stat) -> WriteOptions:
         size=facts.size,
         content_type=None if "content_type" in keep else paths.content_type(job.target.path),
         metadata=None if "metadata" in keep else {},
-        mtime=facts.mtime if "mtime" in keep else None,
+        mtime=facts.mtime if "mtime" in keep and not _has_own_time(job, facts) else None,
         mode=facts.mode if "mode" in keep and features.keeps_mode else None,
     )
+
+
+def _has_own_time(job: Job, facts: Stat) -> bool:
+    """Whether an object carries the time of its source, unlike the time of upload that listings tell."""
+    return not (job.exact or job.source.mount.features.real_dirs) and facts.mtime != job.facts.mtime
 
 
 # --- verification ---
@@ -253,7 +264,7 @@ def _checked(
     with _removed_if_wrong(job, stat):
         by_checksum, by_size = _judge_target(job, options, stat, size, digests)
         if options.verify == "read":
-            by_checksum = _judge_by_reading(job, stat, digests["sha256"], flow)
+            by_checksum = _judge_by_reading(job, digests["sha256"], flow)
     dropped = bool(facts.metadata) and "metadata" in options.preserve and not job.target.mount.features.metadata
     by_checksum = by_checksum or by_source
     return Copied(facts, size, by_checksum=by_checksum, by_size=by_size and not by_checksum, dropped_metadata=dropped)
@@ -283,7 +294,7 @@ def _agree(stored: Mapping[str, str], digests: Mapping[str, str], otherwise: str
     return bool(common)
 
 
-def _judge_by_reading(job: Job, stat: Stat, expected: str, flow: Flow) -> bool:
+def _judge_by_reading(job: Job, expected: str, flow: Flow) -> bool:
     target = job.target
     found = _sha256(target.mount.reader(target.path), flow)
     if found != expected:

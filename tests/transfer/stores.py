@@ -175,6 +175,8 @@ class ObjectStore(StorageBackend):
         entries = [self._listed(stat) for stat in found]
         entries.sort(key=order if self.in_order else lambda stat: [part.encode() for part in stat.path.split("/")])
         if not entries and path and prefix not in self.keys:
+            if path in self.keys:
+                raise StorageNotADirectoryError("a file")
             raise StorageNotFoundError("No such directory")
         for start in range(0, len(entries), 100):
             yield entries[start : start + 100]

@@ -9,5 +9,5 @@ from .app import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; `arguments` without the program's name, by default those of the process."""
+    """Runs one command and returns its exit code; `arguments`: what follows the program's name, None for `sys.argv`."""
     return run(sys.argv[1:] if arguments is None else list(arguments))

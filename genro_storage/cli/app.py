@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import closing
 from types import FrameType
 from typing import Any
 
 from .. import __version__
-from ..exceptions import StorageWarning
-from .console import PROGRAM, Console
-from .failures import CLOSED_PIPE, OK, USAGE, UsageError
+from ..exceptions import StorageError, StorageWarning
+from .console import PROGRAM, Console, flush
+from .failures import CLOSED_PIPE, OK, USAGE, CommandError, Interrupted
 from .parser import main_parser, parse_verb
 from .places import Places
 from .session import Session
@@ -54,48 +55,52 @@ class Interrupts:
 
 def run(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code; every exception ends here."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end of the process
     console = Console(json="--json" in arguments)
     with Interrupts() as interrupts, warnings.catch_warnings():
         try:
-            code = _command(arguments)
-            _flush()
+            try:
+                code = _command(arguments)
+            except CommandError as error:
+                code = console.error(error)
+            except KeyboardInterrupt:
+                code = console.error(Interrupted(interrupts.code))
+            flush()
             return code
-        except SystemExit as end:  # argparse, after printing its help
-            return end.code if isinstance(end.code, int) else OK
-        except UsageError as error:
-            return console.error(error)
-        except KeyboardInterrupt:
-            return _interrupted(interrupts.code)
         except BrokenPipeError:
             _silence()
             return CLOSED_PIPE
-        except OSError as error:  # the standard streams; storages raise errors of ours, handled where the verb runs
+        except OSError as error:  # of the standard streams; a storage raises errors of ours
+            _silence()
             return console.error(error)
 
 
 def _command(arguments: list[str]) -> int:
     parser = main_parser()
-    given = parser.parse_args(arguments)
-    if given.version:
-        print(f"{PROGRAM} {__version__}")
+    try:
+        given = parser.parse_args(arguments)
+        if given.version:
+            print(f"{PROGRAM} {__version__}")
+            return OK
+        if given.command is None:
+            print(parser.format_help(), file=sys.stderr, end="")
+            return USAGE
+        verb, options = parse_verb(given.command, given.arguments, given)
+    except SystemExit:  # argparse, after printing its help
         return OK
-    if given.command is None:
-        print(parser.format_help(), file=sys.stderr, end="")
-        return USAGE
-    verb, options = parse_verb(given.command, given.arguments, given)
     console = Console(json=options.json, quiet=options.quiet, verbose=options.verbose, progress=not options.no_progress)
     _tell_warnings(console)
-    places = Places(options.config)
     try:
-        return verb.run(Session(console, places), options)
-    except OSError as error:
-        if type(error).__module__ == "builtins":
-            raise
+        with closing(Places(options.config)) as places:
+            return verb.run(Session(console, places), options)
+    except (StorageError, CommandError) as error:
         return console.error(error)
+    except OSError:
+        raise
     except Exception as error:  # noqa: BLE001 - the outermost handler: no end without a sentence
         return console.error(error)
-    finally:
-        places.close()
 
 
 def _tell_warnings(console: Console) -> None:
@@ -109,30 +114,12 @@ def _tell_warnings(console: Console) -> None:
     warnings.showwarning = show
 
 
-def _interrupted(code: int) -> int:
-    try:
-        _flush()
-        print(
-            f"{PROGRAM}: {'interrupted' if code == 130 else 'terminated'}",
-            file=sys.stderr,
-        )
-    except BrokenPipeError:
-        _silence()
-    return code
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-
-
 def _silence() -> None:
-    """Nobody reads any more: what is still buffered goes nowhere, also at the end of the process."""
+    """What is still buffered for a stream that takes no more goes nowhere, also at the end of the process."""
     void = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(void, stream.fileno())
     os.close(void)

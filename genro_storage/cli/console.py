@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from .failures import UsageError, exit_code, local_names, sentence
+from .failures import CommandError, exit_code, local_names, sentence
 
 PROGRAM = "genro-storage"
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"}
 
 
 class Console:
-    """The two streams. `json`: one object per line; `quiet`: neither reports nor notes; `verbose`: 1 details, 2 tracebacks."""
+    """The standard streams.
+
+    `json`: one object per line; `quiet`: neither reports nor notes; `verbose`: 1 details, 2 tracebacks.
+    """
 
     def __init__(self, *, json: bool = False, quiet: bool = False, verbose: int = 0, progress: bool = True) -> None:
         self.json = json
         self.quiet = quiet
         self.verbose = verbose
-        self.may_progress = progress and not quiet and not json and is_terminal(sys.stdout) and is_terminal(sys.stderr)
+        self.may_progress = progress and not quiet and not json and is_terminal(sys.stderr)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a name the terminal cannot show is no failure
@@ -44,44 +47,47 @@ class Console:
     def note(self, text: str) -> None:
         """Something worth knowing that is no failure."""
         if not self.quiet:
-            text = local_names(text)
-            sys.stdout.flush()
-            print(_json({"note": text}) if self.json else f"{PROGRAM}: {escaped(text)}", file=sys.stderr)
+            self._aside(_json({"note": local_names(text)}) if self.json else f"{PROGRAM}: {escaped(local_names(text))}")
 
-    def error(self, error: BaseException, about: str = "") -> int:
+    def error(self, error: Exception, about: str = "") -> int:
         """Tells of a failure and returns its exit code; `about` is the name it concerns, if the error does not say."""
-        code = exit_code(error) if isinstance(error, Exception) else 1
-        sys.stdout.flush()
+        code = exit_code(error)
         if self.json:
-            print(_json(error_facts(error, code, about)), file=sys.stderr)
+            self._aside(_json(error_facts(error, code, about)))
         else:
-            print(f"{PROGRAM}: {about and about + ': '}{escaped(sentence(error))}", file=sys.stderr)
+            self._aside(f"{PROGRAM}: {escaped(about and about + ': ')}{escaped(sentence(error))}")
             if self.verbose and error.__cause__ is not None:
                 cause = error.__cause__
-                print(f"  caused by {type(cause).__name__}: {escaped(str(cause))}", file=sys.stderr)
-        if self.verbose > 1 and not isinstance(error, UsageError):
-            print("".join(traceback.format_exception(error)), end="", file=sys.stderr)
+                self._aside(f"  caused by {type(cause).__name__}: {escaped(str(cause))}")
+        if self.verbose > 1 and not isinstance(error, CommandError):
+            import traceback
+
+            self._aside("".join(traceback.format_exception(error)).rstrip())
         return code
 
+    def _aside(self, text: str) -> None:
+        """A line beside the result, after what was printed before it."""
+        sys.stdout.flush()
+        print(text, file=sys.stderr)
 
-def error_facts(error: BaseException, code: int, about: str = "") -> dict[str, Any]:
+
+def error_facts(error: Exception, code: int, about: str = "") -> dict[str, Any]:
     """An error as a JSON object."""
-    told = {key: getattr(error, key, None) for key in ("operation", "mount", "path")}
-    where = {"name": about} if about else {}
-    message = sentence(error)
-    return {
-        "error": type(error).__name__,
-        "message": message,
-        **where,
-        "exit": code,
-        **{k: v for k, v in told.items() if v},
-    }
+    known = {"name": about, **{key: getattr(error, key, None) for key in ("operation", "mount", "path")}}
+    told = {key: value for key, value in known.items() if value}
+    return {"error": type(error).__name__, "message": sentence(error), "exit": code, **told}
 
 
 def _json(facts: Mapping[str, Any]) -> str:
     import json
 
     return json.dumps(facts, default=str)
+
+
+def flush() -> None:
+    """Makes what was printed go out, or tells that it cannot."""
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def is_terminal(stream: Any) -> bool:
@@ -93,23 +99,41 @@ def is_terminal(stream: Any) -> bool:
 
 
 def escaped(name: str) -> str:
-    """A name fit for a terminal: control, direction and undecodable characters as escapes, then a backslash is doubled."""
-    if name.isascii() and name.isprintable():
-        return name
-    if all(char.isprintable() or char.isspace() and char >= "\xa0" for char in name):
+    """A name fit for a terminal: itself, or control, direction and undecodable characters and ``\\`` as escapes."""
+    if name.isprintable() or all(_is_harmless(char) for char in name):
         return name
     return "".join(_visible(char) for char in name)
 
 
+def _is_harmless(char: str) -> bool:
+    """Also the spaces of other scripts, which names of pictures and documents are full of."""
+    return char.isprintable() or (char.isspace() and char >= "\xa0" and char not in "\u2028\u2029")
+
+
 def _visible(char: str) -> str:
+    code = ord(char)
     if char in _SHORT:
         return _SHORT[char]
-    if char.isprintable():
+    if _is_harmless(char):
         return char
-    code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no text
         return f"\\x{code - 0xDC00:02x}"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+_ESCAPE = re.compile(r"\\(?:([tnr\\])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
+
+
+def unescaped(text: str) -> str:
+    """The name that `escaped` showed with escapes."""
+
+    def char(match: re.Match[str]) -> str:
+        if match[1]:
+            return next(char for char, shown in _SHORT.items() if shown == match[0])
+        code = int(match[2] or match[3] or match[4], 16)
+        return chr(code + 0xDC00 if match[2] and code >= 0x80 else code)
+
+    return _ESCAPE.sub(char, text)
 
 
 def human_size(size: int | None, exact: bool = False) -> str:

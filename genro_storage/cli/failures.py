@@ -22,20 +22,36 @@ _CODES = (
 )
 
 
-class UsageError(Exception):
+class CommandError(Exception):
+    """A failure of the command line's own; `code` is the exit code."""
+
+    code = FAILED
+
+
+class UsageError(CommandError):
     """The command line itself makes no sense."""
 
+    code = USAGE
 
-class Refused(Exception):
+
+class Refused(CommandError):
     """A guard says no: a root, or a question that was not answered with yes."""
+
+    code = REFUSED
+
+
+class Interrupted(CommandError):
+    """A signal ended the command."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("interrupted" if code == 130 else "terminated")
+        self.code = code
 
 
 def exit_code(error: Exception) -> int:
     """The exit code that an error means."""
-    if isinstance(error, UsageError):
-        return USAGE
-    if isinstance(error, Refused):
-        return REFUSED
+    if isinstance(error, CommandError):
+        return error.code
     return next((code for kinds, code in _CODES if isinstance(error, kinds)), FAILED)
 
 
@@ -45,15 +61,16 @@ def common_code(codes: Collection[int]) -> int:
     return failures.pop() if len(failures) == 1 else FAILED if failures else OK
 
 
-def sentence(error: BaseException) -> str:
+def sentence(error: Exception) -> str:
     """What went wrong, in the user's own terms: a local file is called by its path."""
-    if isinstance(error, OSError) and type(error).__module__ == "builtins":
-        return f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}"
-    if not isinstance(error, (StorageError, UsageError, Refused)):
-        return f"internal error, {type(error).__name__}: {error}; -vv shows where it happened"
-    return local_names(str(error)) or type(error).__name__
+    if isinstance(error, (StorageError, CommandError)):
+        return local_names(str(error)) or type(error).__name__
+    if isinstance(error, OSError):
+        where = "standard input or output" if error.filename is None else repr(error.filename)
+        return f"{error.strerror or error}: {where}"
+    return f"internal error, {type(error).__name__}: {error}; -vv shows where it happened"
 
 
 def local_names(text: str) -> str:
     """Text in which the unnamed mount of local files does not show."""
-    return text.replace("file:///", "/").replace("file://:", "/")
+    return text.replace("file:///", "/")

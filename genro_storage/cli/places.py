@@ -26,7 +26,7 @@ def local_path(text: str) -> str:
     """The absolute path of a local name; ``..`` goes up as the system does, also behind a link."""
     path = os.path.expanduser(text)
     if not path.startswith("/"):
-        path = os.path.join(_current_directory(), path)
+        path = os.path.join(current_directory(), path)
     segments = path.split("/")
     if ".." in segments:
         last = len(segments) - segments[::-1].index("..")
@@ -34,11 +34,12 @@ def local_path(text: str) -> str:
     return path
 
 
-def _current_directory() -> str:
+def current_directory() -> str:
+    """Where a relative name begins."""
     try:
         return os.getcwd()
     except FileNotFoundError:
-        raise UsageError("the current directory was deleted; go to another one, or give absolute paths") from None
+        raise UsageError("the current directory was deleted; go to another one") from None
 
 
 class Places:
@@ -69,6 +70,7 @@ class Places:
 
             from .. import config
 
+            current_directory()  # where discovery begins
             found = config.discover() if self._config is None else config.load(self._config)
             self.manager._add(replace(found or config.Config(), builtin_mounts=True))
             self._configured = True

@@ -6,7 +6,6 @@ import shutil
 import sys
 import threading
 import time
-from types import TracebackType
 
 WIDTH = 24
 EVERY = 0.25
@@ -15,7 +14,7 @@ PATIENCE = 0.5
 
 
 class Progress:
-    """A context manager whose `update(done, total)` may be called as often as one likes; a clock keeps the line alive."""
+    """A context manager; `update(done, total)` may be called as often as one likes, a clock keeps the line alive."""
 
     def __init__(self, verb: str) -> None:
         self._verb = verb
@@ -29,7 +28,7 @@ class Progress:
         self._clock.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._ended.set()
         self._clock.join()
         if self._drawn:

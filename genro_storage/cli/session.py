@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..exceptions import StorageError
 from .console import Console
-from .failures import OK, Refused, UsageError, common_code
+from .failures import OK, CommandError, common_code
 from .places import Places
 
 if TYPE_CHECKING:
@@ -21,13 +22,17 @@ class Session:
         self.console = console
         self.places = places
 
-    def each(self, texts: Iterable[str], action: Callable[[StorageNode], object]) -> int:
-        """Does something with every path, whatever happens to the others; returns the exit code."""
-        codes = set()
-        for text in texts:
-            try:
-                action(self.places.node(text))
-                codes.add(OK)
-            except (StorageError, Refused, UsageError) as error:
-                codes.add(self.console.error(error))
-        return common_code(codes)
+    def attempt(self, action: Callable[[], int | None]) -> int:
+        """Does something and returns its exit code, that of its failure if it fails."""
+        try:
+            return action() or OK
+        except (StorageError, CommandError) as error:
+            return self.console.error(error)
+
+    def each(self, texts: Iterable[str], action: Callable[[StorageNode], int | None]) -> int:
+        """Does something with every path, whatever happens to the others; returns one exit code for all."""
+
+        def one(text: str) -> int | None:
+            return action(self.places.node(text))
+
+        return common_code({self.attempt(partial(one, text)) for text in texts})

@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...exceptions import StorageIsADirectoryError, StorageNotFoundError
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
 
 
 def _rm_options(parser: ArgumentParser) -> None:
-    parser.add_argument("-r", dest="recursive", action="store_true", help="directories too, with all that is below; asks first")
-    parser.add_argument("-f", dest="force", action="store_true", help="what is missing is no error")
-    parser.add_argument("-y", dest="yes", action="store_true", help="do not ask")
-    parser.add_argument("--dry-run", action="store_true", help="only tell what would be deleted")
+    add = parser.add_argument
+    add("-r", dest="recursive", action="store_true", help="directories too, with all that is below; asks first")
+    add("-f", dest="force", action="store_true", help="what is missing is no error")
+    add("-y", dest="yes", action="store_true", help="do not ask")
+    add("--dry-run", action="store_true", help="only tell what would be deleted")
 
 
 def _rm(session: Session, options: Namespace) -> int:
     for text in options.paths:
-        _guard(session, text)
+        _guard(session.places.node(text))
     if options.recursive and not (options.yes or options.dry_run):
         _ask(options.paths)
 
@@ -46,36 +48,40 @@ def _rm(session: Session, options: Namespace) -> int:
     return session.each(options.paths, remove)
 
 
-def _guard(session: Session, text: str) -> None:
-    """Roots are not deleted, nor the current directory, a home directory or what is above them, however they are named."""
-    node = session.places.node(text)
+def _guard(node: StorageNode) -> None:
+    """Roots are not deleted, nor the current directory, a home directory or what is above them, however named."""
     if not node.path:
         raise Refused(f"'{name_of(node)}' is a root and is not deleted; name what is below it")
     local = node.resolved_path
     if local is None or os.path.islink(local):  # of a link only the link goes
         return
-    path = os.path.realpath(local)
+    try:
+        doomed = os.stat(local)
+    except OSError:  # nothing there that could be deleted
+        return
     for kept in _kept():
-        if (kept + "/").startswith(path + "/"):
-            raise Refused(f"'{path}' is or holds '{kept}', where you are or live, and is not deleted")
+        for directory in (kept, *kept.parents):
+            if os.path.samestat(doomed, directory.stat()):
+                raise Refused(f"'{local}' is or holds '{kept}', where you are or live, and is not deleted")
 
 
-def _kept() -> list[str]:
-    """The current directory, $HOME, and the home that the system has for this user."""
+def _kept() -> list[Path]:
+    """The current directory, $HOME, and the home that the system has for this user, as far as they exist."""
     import pwd
 
-    homes = [os.path.expanduser("~")]
-    try:
-        homes.append(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
-        pass
-    return [kept for kept in map(os.path.realpath, [os.getcwd(), *homes]) if kept != "/"]
+    found = [os.path.expanduser("~")]
+    for ask in (os.getcwd, lambda: pwd.getpwuid(os.getuid()).pw_dir):
+        try:
+            found.append(ask())
+        except (FileNotFoundError, KeyError):  # a directory that was deleted, a user without an account
+            pass
+    return [Path(os.path.realpath(path)) for path in found if os.path.exists(path)]
 
 
 def _ask(paths: list[str]) -> None:
     """One question for all; nothing is deleted without a yes."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-        raise Refused("rm -r asks before it deletes and nobody is there to answer; use -y, or --dry-run to see what would go")
+        raise Refused("rm -r asks before it deletes, and nobody is there to answer; use -y, or --dry-run to look first")
     shown = ", ".join(f"'{escaped(path)}'" for path in paths)
     sys.stderr.write(f"Delete {shown} and everything below? [y/N] ")
     sys.stderr.flush()
@@ -103,7 +109,7 @@ def _needs_recursion(node: StorageNode) -> UsageError:
 
 
 def _doomed(node: StorageNode, options: Namespace) -> Iterator[str]:
-    """What would go, deepest last, links not followed."""
+    """What would go, links not followed."""
     try:
         entry = node.stat()
     except StorageNotFoundError:
@@ -114,7 +120,7 @@ def _doomed(node: StorageNode, options: Namespace) -> Iterator[str]:
     if real_directory and not options.recursive:
         raise _needs_recursion(node)
     yield name_of(node)
-    if options.recursive and (real_directory or not node.mount.features.real_dirs):
+    if options.recursive and (real_directory or (not node.mount.features.real_dirs and node.is_dir)):
         yield from (name_of(below) for below, _ in node.scan(recursive=True))
 
 

@@ -122,7 +122,7 @@ def _tree(session: Session, options: Namespace) -> int:
 
 
 def _draw(session: Session, node: StorageNode, options: Namespace) -> int:
-    """Prints the tree as it is read, one listing for each directory; one that cannot be read is told and passed over."""
+    """Prints the tree as it is read, one listing for each directory; one that fails is told and passed over."""
     codes, directories, files = {0}, 0, 0
     levels = [("", _downwards(node, options))]
     if not options.json:
@@ -173,9 +173,9 @@ def _du(session: Session, options: Namespace) -> int:
             totals = {node.path: [1, 0, node.size]}
         for path, (files, directories, size) in sorted(totals.items()):
             name = name_of(node.sibling(path))
-            drawn = f"{human_size(size, options.bytes):>10}  {files:>8} files  {directories:>8} directories  {escaped(name)}"
+            counts = f"{files:>8} files  {directories:>8} directories"
             facts = {"path": name, "files": files, "directories": directories, "bytes": size}
-            session.console.result(drawn, facts)
+            session.console.result(f"{human_size(size, options.bytes):>10}  {counts}  {escaped(name)}", facts)
 
     return session.each(options.paths or ["."], show)
 

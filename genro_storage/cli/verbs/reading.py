@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ...exceptions import StorageError
-from ..console import escaped
+from ..console import escaped, unescaped
 from ..failures import DIFFERENT, OK, UsageError, common_code
 from ..places import STREAM
 from ..registry import Verb
@@ -79,18 +79,13 @@ def _hash(session: Session, options: Namespace) -> int:
         return _check(session, options.check, algorithm)
     if not options.paths:
         raise UsageError("expected PATH…, or --check FILE")
-    codes = set()
-    for text in options.paths:
-        try:
-            digest = session.places.node(text).hash(algorithm)
-        except (StorageError, UsageError) as error:
-            codes.add(session.console.error(error))
-            continue
-        name = escaped(text)
-        session.console.result(
-            f"{'' if name == text else chr(92)}{digest}  {name}", {"path": text, "algorithm": algorithm, "hash": digest}
-        )
-    return common_code(codes)
+
+    def show(text: str) -> None:
+        digest, name = session.places.node(text).hash(algorithm), escaped(text)
+        mark = "" if name == text else "\\"  # as GNU does: this line's name has escapes
+        session.console.result(f"{mark}{digest}  {name}", {"path": text, "algorithm": algorithm, "hash": digest})
+
+    return common_code({session.attempt(partial(show, text)) for text in options.paths})
 
 
 def _check(session: Session, file: str, algorithm: str) -> int:
@@ -99,40 +94,21 @@ def _check(session: Session, file: str, algorithm: str) -> int:
     expected = [_expected(line, number, file, algorithm) for number, line in enumerate(text.splitlines(), 1) if line]
     if not expected:
         raise UsageError(f"{file} holds no lines of hashes")
-    codes = set()
-    for digest, name in expected:
-        try:
-            same = session.places.node(name).hash(algorithm) == digest
-        except (StorageError, UsageError) as error:
-            codes.add(session.console.error(error))
-            continue
-        codes.add(OK if same else DIFFERENT)
+
+    def compare(digest: str, name: str) -> int:
+        same = session.places.node(name).hash(algorithm) == digest
         if not (same and session.console.quiet):
             session.console.result(f"{escaped(name)}: {'OK' if same else 'FAILED'}", {"path": name, "ok": same})
-    return common_code(codes)
+        return OK if same else DIFFERENT
+
+    return common_code({session.attempt(partial(compare, *one)) for one in expected})
 
 
 def _expected(line: bytes, number: int, file: str, algorithm: str) -> tuple[str, str]:
     match = re.fullmatch(r"(\\?)([0-9a-fA-F]+) [ *](.+)", line.decode("utf-8", "surrogateescape"), re.DOTALL)
     if not match or len(match[2]) != DIGITS[algorithm]:
-        raise UsageError(f"{file}, line {number}: not '{algorithm} in hex, two spaces, path'; --algorithm chooses another")
-    return match[2].lower(), _unescaped(match[3]) if match[1] else match[3]
-
-
-_ESCAPE = re.compile(r"\\(?:([tnr\\])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
-_LETTERS = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
-
-
-def _unescaped(name: str) -> str:
-    """The name that `escaped` shows so."""
-
-    def char(match: re.Match[str]) -> str:
-        if match[1]:
-            return _LETTERS[match[1]]
-        code = int(match[2] or match[3] or match[4], 16)
-        return chr(code)
-
-    return _ESCAPE.sub(char, name)
+        raise UsageError(f"{file}, line {number}: not '{algorithm} in hex, two spaces, path'; see --algorithm")
+    return match[2].lower(), unescaped(match[3]) if match[1] else match[3]
 
 
 VERBS = {

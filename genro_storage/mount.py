@@ -295,7 +295,11 @@ class Mount:
             if not path:
                 raise StorageExistsError("the root of a mount exists")
             self.judge(path, "mkdir")
-            self.guard.call("mkdir", path, emulate.mkdir, self.backend, path, parents)
+
+            def made(failure: StorageError) -> bool | None:
+                return True if isinstance(failure, StorageExistsError) and self.is_dir(path) else None
+
+            self.guard.settled("mkdir", path, lambda: emulate.mkdir(self.backend, path, parents), made)
         except StorageExistsError as error:
             if not (exist_ok and (not path or self.is_dir(path))):
                 raise self.guard.failure(error, "mkdir", path) from None
@@ -325,16 +329,12 @@ class Mount:
             {} if version is None and if_match is None else {"version": version, "if_match": if_match}
         )
         asked = self.backend.delete
-
-        def gone(failure: StorageError) -> bool | None:
-            return True if isinstance(failure, StorageNotFoundError) else None
-
-        self.guard.settled("delete", path, lambda: asked(path, **conditions), gone)
+        self.guard.settled("delete", path, lambda: asked(path, **conditions), _gone)
 
     def rmdir(self, path: str) -> None:
         """Removes exactly this empty directory; not empty → `StorageNotEmptyError`."""
         self.judge_removal(path)
-        self.guard.call("delete", path, emulate.rmdir, self.backend, path)
+        self.guard.settled("delete", path, lambda: emulate.rmdir(self.backend, path), _gone)
 
     def delete_tree(self, path: str) -> None:
         """Removes everything below `path`, whatever its name, and `path` itself unless it is the root."""
@@ -387,3 +387,8 @@ class Mount:
 
 def _length(text: str) -> int:
     return len(text.encode("utf-8", "surrogateescape"))
+
+
+def _gone(failure: StorageError) -> bool | None:
+    """What a removal asked for, once its first answer was lost."""
+    return True if isinstance(failure, StorageNotFoundError) else None

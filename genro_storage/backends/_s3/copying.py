@@ -42,8 +42,9 @@ def _judge(target: Target) -> None:
     options, found = target.options, target.head()
     if options.if_absent and found is not None:
         raise StorageExistsError("Already exists")
-    if options.if_match is not None and (found is None or found.etag != unquoted(options.if_match)):
-        raise conflict(options.if_match, found and found.etag)
+    etag = None if found is None else found.etag
+    if options.if_match is not None and etag != unquoted(options.if_match):
+        raise conflict(options.if_match, etag)
 
 
 def _at_once(target: Target, source: Answer, tick: Tick) -> Stat:

@@ -65,10 +65,8 @@ class Listing:
             self._request["ContinuationToken"] = token
 
     def _page(self, left: int | None) -> Answer:
-        request = self._request
         # One more than asked: the directory's own marker comes first and is no entry.
-        if left is not None and left < PAGE:
-            request = request | {"MaxKeys": left + 1}
+        request = self._request | {"MaxKeys": PAGE if left is None else min(PAGE, left + 1)}
         connection = self._connection
         answer: Answer = connection.run(connection.client.list_objects_v2(**request))
         if answer.get("Contents") or answer.get("CommonPrefixes"):

@@ -106,17 +106,7 @@ class Call:
 
     def _actions(self, removal: Removal | None) -> Iterator[Action]:
         landing, options, mount = self._landing, self._options, self._landing.target.mount
-        listing = Listing(
-            landing.source,
-            follow=options.symlinks == "follow",
-            linked=landing.facts.is_symlink,
-            avoid=landing.target,
-            watcher=removal,
-        )
-        try:
-            first = listing.start()
-        except StorageNotFoundError as error:
-            raise missing(landing.source) from error
+        source, first = self._source_listing(removal)
         target = TargetListing(landing.target)
         try:
             target.start()
@@ -135,7 +125,22 @@ class Call:
             holds_both=not features.real_dirs,
             folds=not features.case_sensitive,
         )
-        return planned(listing, target, rules)
+        return planned(source, target, rules)
+
+    def _source_listing(self, removal: Removal | None) -> tuple[Listing, Entry | None]:
+        """The listing and its first entry; this is where a missing directory is noticed."""
+        landing = self._landing
+        listing = Listing(
+            landing.source,
+            follow=self._options.symlinks == "follow",
+            linked=landing.facts.is_symlink,
+            avoid=landing.target,
+            watcher=removal,
+        )
+        try:
+            return listing, listing.start()
+        except StorageNotFoundError as error:
+            raise missing(landing.source) from error
 
     def _engine(self, removal: Removal | None, single: bool) -> Engine:
         landing, options = self._landing, self._options

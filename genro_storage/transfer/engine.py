@@ -134,6 +134,7 @@ class Engine:
         if error is not None and not isinstance(error, StorageError):
             raise error
         if error is not None:
+            report.complete = report.complete and not action.entry.unlisted
             self.failed(error, action.entry.relpath, action.kind, outcome.attempts, is_file=action.kind != "mkdir")
         elif action.kind == "mkdir":
             report.directories_created += 1

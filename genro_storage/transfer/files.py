@@ -10,6 +10,7 @@ from .. import paths
 from ..backends.base import BackendReader
 from ..exceptions import (
     StorageConflictError,
+    StorageCorruptedError,
     StorageError,
     StorageExistsError,
     StorageNotFoundError,
@@ -66,7 +67,7 @@ class Worker:
             try:
                 return Outcome(do(attempt), attempts=attempt + 1)
             except StorageError as error:
-                again = error.retryable or isinstance(error, StorageConflictError)
+                again = error.retryable or isinstance(error, (StorageConflictError, StorageCorruptedError))
                 if self._flow.cancelled or not again or attempt >= self._retry.retries:
                     return Outcome(error=error, attempts=attempt + 1)
                 self._retry.wait(attempt, error)

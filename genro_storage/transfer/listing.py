@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .. import paths
 from ..backends.base import order
@@ -57,16 +57,16 @@ class Listing:
 
     def start(self) -> Entry | None:
         """Reads the first page and returns the first entry; a missing directory → `StorageNotFoundError`."""
-        entries = self._ordered()
+        entries = self._in_order() if self.claims_order else self.entries(by_level=True)
         first = next(entries, None)
         self._started = chain(() if first is None else (first,), entries)
         return first
 
     def entries(self, by_level: bool = False) -> Iterator[Entry]:
-        """All entries, those read by `start` included. `by_level`: read again, one directory at a time."""
-        return self._below(self._place.path, by_level, self._avoided, self._linked) if by_level else self._started
+        """All entries, those read by `start` included. `by_level`: read anew, one directory at a time."""
+        return self._below(self._place.path, True, self._avoided, self._linked) if by_level else self._started
 
-    def _ordered(self) -> Iterator[Entry]:
+    def _in_order(self) -> Iterator[Entry]:
         last = b""
         for entry in self._below(self._place.path, False, self._avoided, self._linked):
             if entry.error is None:
@@ -78,63 +78,76 @@ class Listing:
             yield entry
 
     def _below(self, path: str, by_level: bool, above: tuple[str, ...], linked: bool) -> Iterator[Entry]:
-        strange: list[Stat] = []
-        for stat in (
-            _by_level(self._place.mount, path, strange) if by_level else _walk(self._place.mount, path, strange)
-        ):
-            yield from self._unaddressable(strange, linked)
+        troubles: list[Trouble] = []
+        listed = _by_level if by_level else _walk
+        for stat in listed(self._place.mount, path, troubles):
+            yield from self._failed(troubles, linked)
             entry = self._entry(stat, linked)
-            if not stat.is_dir:
-                yield entry
-            elif not (stat.is_symlink and self._follow):
-                if self._watcher and not (stat.is_symlink or linked):
-                    self._watcher.seen(stat)
-                yield entry
-            else:
+            if stat.is_dir and stat.is_symlink and self._follow:
                 yield from self._descended(entry, by_level, above)
-        yield from self._unaddressable(strange, linked)
+                continue
+            if self._watcher and stat.is_dir and not (stat.is_symlink or linked):
+                self._watcher.seen(stat)
+            yield entry
+        yield from self._failed(troubles, linked)
 
-    def _entry(self, stat: Stat, linked: bool, error: StorageError | None = None) -> Entry:
+    def _entry(self, stat: Stat, linked: bool, error: StorageError | None = None, unlisted: bool = False) -> Entry:
         root = self._place.path
         relpath = stat.path[len(root) + 1 :] if root else stat.path
         key = (relpath + "/" if stat.is_dir else relpath).encode("utf-8", "surrogateescape") if error is None else b""
-        return Entry(relpath, key, stat, linked, error)
+        return Entry(relpath, key, stat, linked, error, unlisted)
+
+    def _failed(self, troubles: list[Trouble], linked: bool) -> Iterator[Entry]:
+        for stat, error, unlisted in troubles:
+            yield self._entry(stat, linked, error, unlisted)
+        troubles.clear()
 
     def _descended(self, entry: Entry, by_level: bool, above: tuple[str, ...]) -> Iterator[Entry]:
         """A link to a directory and what is below it, unless that would come back to where it started."""
         link = At(self._place.mount, entry.stat.path)
         here, parent = real_path(link), real_path(At(link.mount, paths.parent(link.path)))
         if here is None or parent is None:
-            error = fault(UnsupportedOperation, "where this link leads cannot be told", link)
+            error: StorageError = fault(UnsupportedOperation, "where this link leads cannot be told", link)
             yield self._entry(entry.stat, True, error)
             return
         above = (*above, parent)
         if any(is_within(one, here) for one in above):
-            yield self._entry(
-                entry.stat, True, fault(StoragePathError, "this link leads back to where it came from", link)
-            )
+            error = fault(StoragePathError, "this link leads back to where it came from", link)
+            yield self._entry(entry.stat, True, error)
             return
         if self._watcher and not entry.linked:
             self._watcher.descended(entry.stat)
         yield entry
-        yield from self._below(link.path, by_level, above, True)
-
-    def _unaddressable(self, strange: list[Stat], linked: bool) -> Iterator[Entry]:
-        for stat in strange:
-            error = fault(
-                StoragePathError, "this name cannot be written as a path", At(self._place.mount, stat.path), "list"
-            )
-            yield self._entry(stat, linked, error)
-        strange.clear()
+        try:
+            yield from self._below(link.path, by_level, above, True)
+        except StorageError as failure:
+            yield self._entry(entry.stat, True, failure, unlisted=True)
 
 
-def _walk(mount: Mount, path: str, strange: list[Stat]) -> Iterator[Stat]:
-    for page in mount.walk(path, odd=strange.append):
+class Trouble(NamedTuple):
+    """An entry that can only fail: a name no path can express, or a directory that cannot be listed (`unlisted`)."""
+
+    stat: Stat
+    error: StorageError
+    unlisted: bool = False
+
+
+def _unaddressable(mount: Mount, troubles: list[Trouble]) -> Callable[[Stat], None]:
+    def odd(stat: Stat) -> None:
+        error = fault(StoragePathError, "this name cannot be written as a path", At(mount, stat.path), "list")
+        troubles.append(Trouble(stat, error))
+
+    return odd
+
+
+def _walk(mount: Mount, path: str, troubles: list[Trouble]) -> Iterator[Stat]:
+    for page in mount.walk(path, odd=_unaddressable(mount, troubles)):
         yield from page
 
 
-def _by_level(mount: Mount, path: str, strange: list[Stat]) -> Iterator[Stat]:
-    levels = [_level(mount, path, strange)]
+def _by_level(mount: Mount, path: str, troubles: list[Trouble]) -> Iterator[Stat]:
+    """One directory at a time; one that cannot be listed is a trouble of its own, unless it is `path`."""
+    levels = [_level(mount, path, troubles)]
     while levels:
         stat = next(levels[-1], None)
         if stat is None:
@@ -142,23 +155,32 @@ def _by_level(mount: Mount, path: str, strange: list[Stat]) -> Iterator[Stat]:
             continue
         yield stat
         if stat.is_dir and not stat.is_symlink:
-            levels.append(_level(mount, stat.path, strange))
+            try:
+                levels.append(_level(mount, stat.path, troubles))
+            except StorageNotFoundError:
+                continue  # it went meanwhile
+            except StorageError as error:
+                troubles.append(Trouble(stat, error, unlisted=True))
 
 
-def _level(mount: Mount, path: str, strange: list[Stat]) -> Iterator[Stat]:
-    return iter(sorted((stat for page in mount.scan(path, odd=strange.append) for stat in page), key=order))
+def _level(mount: Mount, path: str, troubles: list[Trouble]) -> Iterator[Stat]:
+    odd = _unaddressable(mount, troubles)
+    return iter(sorted((stat for page in mount.scan(path, odd=odd) for stat in page), key=order))
 
 
 class TargetListing(Listing):
-    """What is below the target, nothing where there is no such directory; names no path can express do not count."""
+    """What is below the target, nothing where there is no such directory; what cannot be told does not count."""
 
     def _below(self, path: str, by_level: bool, above: tuple[str, ...], linked: bool) -> Iterator[Entry]:
+        begun = False
         try:
             for entry in super()._below(path, by_level, above, linked):
+                begun = True
                 if entry.error is None:
                     yield entry
         except StorageNotFoundError:
-            return
+            if begun:
+                raise
 
 
 def planned(source: Listing, target: Listing, rules: Rules) -> Iterator[Action]:

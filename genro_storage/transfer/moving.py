@@ -17,13 +17,14 @@ from ..exceptions import (
 )
 from ..mount import Mount
 from ..types import Place, Stat, WriteOptions
+from .listing import Listing
 from .options import CopyOptions
 from .places import At, fault
 from .plan import Entry
 
 
 class Survey(NamedTuple):
-    """What a tree holds, before it is moved."""
+    """What a tree holds, before it is moved; `links`: links are among it, or nobody can tell."""
 
     files: int
     size: int
@@ -36,11 +37,10 @@ def survey(source: Place, facts: Stat) -> Survey:
         return Survey(1, facts.size or 0, facts.is_symlink)
     files = size = 0
     links = facts.is_symlink
-    for page in source.mount.walk(source.path, odd=lambda stat: None):
-        for stat in page:
-            links = links or stat.is_symlink
-            files += not stat.is_dir
-            size += stat.size or 0
+    for entry in Listing(source).entries(by_level=True):
+        links = links or entry.stat.is_symlink or entry.unlisted
+        files += not entry.stat.is_dir
+        size += entry.stat.size or 0
     return Survey(files, size, links)
 
 

@@ -27,7 +27,8 @@ SYMLINK = "symlink"
 class Entry(Struct, frozen=True):
     """One listed entry: its path relative to the root of the tree, its key in bytewise order, its facts.
 
-    `linked`: reached through a link to a directory. `error`: why it can only fail.
+    `linked`: reached through a link to a directory. `error`: why it can only fail. `unlisted`: a directory, and nobody
+    knows what is in it.
     """
 
     relpath: str
@@ -35,6 +36,7 @@ class Entry(Struct, frozen=True):
     stat: Stat
     linked: bool = False
     error: StorageError | None = None
+    unlisted: bool = False
 
 
 class Action(Struct, frozen=True):

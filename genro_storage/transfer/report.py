@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from typing import Any
 
 from msgspec import Struct, field
@@ -93,10 +92,11 @@ class TransferReport(Struct):
     def fail(
         self, relpath: str, operation: str, error: StorageError, attempts: int = 1, *, is_file: bool = True
     ) -> None:
-        """Counts a failure, and keeps its error without the buffers that its traceback holds."""
+        """Counts a failure; only the first one keeps its traceback, and the buffers that this holds."""
         self.failed += 1
         self.files_failed += is_file
-        _forget_frames(error)
+        if self.failed > 1:  # the first one is raised
+            _forget_tracebacks(error)
         if len(self.failures) < KEPT_FAILURES:
             self.failures.append(Failure(relpath, operation, error, attempts))
 
@@ -124,10 +124,11 @@ class TransferReport(Struct):
         return f"{', '.join(parts)} in {self.duration:.2f} s"
 
 
-def _forget_frames(error: BaseException) -> None:
+def _forget_tracebacks(error: BaseException) -> None:
+    """Lets go of the frames, and so of what they hold. Clearing them instead would end generators that still run."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        traceback.clear_frames(current.__traceback__)
+        current.__traceback__ = None
         current = current.__cause__ or current.__context__

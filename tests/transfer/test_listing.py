@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from genro_storage import transfer
-from genro_storage.exceptions import StorageExistsError, StoragePathError, StorageTransferError, StorageUnavailableError
+from genro_storage.exceptions import (
+    StorageExistsError,
+    StoragePathError,
+    StoragePermissionError,
+    StorageTransferError,
+    StorageUnavailableError,
+)
 from genro_storage.mount import Mount
 from genro_storage.transfer.listing import Listing, OutOfOrder, planned
 from genro_storage.transfer.plan import Rules
@@ -295,6 +302,46 @@ def test_a_listing_that_fails_on_its_way_never_ends_in_silence(memory: Mount, er
     assert (report.complete, report.ok, report.files_copied, report.failed) == (False, False, 1, 1)
     assert report.failures[0].operation == "list"
     assert files(memory) == {"dst/a": b"1"}
+
+
+def unreadable(mount: Mount, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Directories of these names cannot be listed, as for a user without the right (root may everything)."""
+    scan = mount.backend.scan
+
+    def denied(path: str, **how: Any) -> Any:
+        if path.rpartition("/")[2] in names:
+            raise PermissionError(13, "denied")
+        return scan(path, **how)
+
+    monkeypatch.setattr(mount.backend, "scan", denied)
+
+
+def test_a_directory_that_cannot_be_read_fails_alone(
+    local: Mount, memory: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(local, src__a=b"1", src__closed__b=b"2", src__d__closed__e=b"3", src__z=b"4", shut__f=b"5")
+    (tmp_path / "l/src/link").symlink_to("../shut")
+    unreadable(local, monkeypatch, "closed", "link")
+    report = transfer.copy(at(local, "src"), at(memory, "dst"), errors="report")
+    assert sorted(one.relpath for one in report.failures) == ["closed", "d/closed", "link"]
+    assert all(isinstance(one.error, StoragePermissionError) for one in report.failures)
+    assert (report.complete, report.files_copied) == (False, 2)
+    assert files(memory) == {"dst/a": b"1", "dst/z": b"4"}
+    (tmp_path / "l/src/link").unlink()
+    assert transfer.copy(at(local, "src"), at(memory, "dst"), exclude="closed/").ok
+    with pytest.raises(StoragePermissionError):
+        transfer.copy(at(local, "src/closed"), at(memory, "dst"))
+
+
+def test_a_directory_that_cannot_be_read_is_not_moved(
+    local: Mount, other: Mount, memory: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(local, src__a=b"1", src__closed__b=b"2")
+    with monkeypatch.context() as patch:
+        unreadable(local, patch, "closed")
+        report = transfer.move(at(local, "src"), at(memory, "dst"), errors="report")
+        assert (report.ok, report.files_copied) == (False, 1)
+    assert files(local, "src") == {"closed/b": b"2"}
 
 
 def test_planned_needs_no_memory_where_order_is_our_own(local: Mount, memory: Mount) -> None:

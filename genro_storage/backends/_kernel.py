@@ -17,26 +17,31 @@ _AT_FDCWD = -100
 _RESOLVE_NO_SYMLINKS = 0x04
 _HOW_ANY = struct.pack("QQQ", _ANY, 0, _RESOLVE_NO_SYMLINKS)
 _HOW_DIRECTORY = struct.pack("QQQ", _ANY | os.O_DIRECTORY, 0, _RESOLVE_NO_SYMLINKS)
+_AT_EMPTY_PATH = 0x1000
 _RENAME_NOREPLACE = 1
 _FICLONE = 0x40049409
 
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK})
 _COPY_UNSUPPORTED = _UNSUPPORTED | {errno.EXDEV, errno.ENOTTY, errno.ENOTSOCK, errno.ETXTBSY}
 
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _libc = ctypes.CDLL(None, use_errno=True)
+_linkat = _libc.linkat
+_linkat.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
+_names_by_descriptor = sys.platform.startswith("linux")
 _syscall = ctypes.CDLL(None).syscall
 _syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
 
 
 def open_directory(path: str) -> int:
     """A descriptor of a directory whose whole path holds no link; negative if that fails or this system cannot."""
-    fd: int = _syscall(_SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), _HOW_DIRECTORY, 24)
+    fd: int = _syscall(_SYS_OPENAT2, _AT_FDCWD, path.encode(_ENCODING, _ERRORS), _HOW_DIRECTORY, 24)
     return fd
 
 
 def open_any(path: str) -> int:
     """As `open_directory`, of whatever is there, also a link itself; only its facts can be asked."""
-    fd: int = _syscall(_SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), _HOW_ANY, 24)
+    fd: int = _syscall(_SYS_OPENAT2, _AT_FDCWD, path.encode(_ENCODING, _ERRORS), _HOW_ANY, 24)
     return fd
 
 
@@ -50,12 +55,30 @@ else:
     os.close(_probe)
 
 
+def name_open_file(fd: int, name: str, at: int | None) -> None:
+    """Gives an open file that has no name a name that nothing has; `FileExistsError` otherwise."""
+    global _names_by_descriptor
+    if _names_by_descriptor:
+        if _linkat(fd, b"", _AT_FDCWD if at is None else at, name.encode(_ENCODING, _ERRORS), _AT_EMPTY_PATH) == 0:
+            return
+        if ctypes.get_errno() == errno.EEXIST:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    # `src_dir_fd` says nothing here (the source is absolute), but without it os.link would not follow.
+    os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, dst_dir_fd=at, follow_symlinks=True)
+    _names_by_descriptor = False  # an older Linux lets only root do it the short way
+
+
 def rename_absent(source: str, source_fd: int | None, target: str, target_fd: int | None) -> None:
     """Renames a file or directory unless something has the new name: `FileExistsError` then, and nothing changed."""
     renameat2 = getattr(_libc, "renameat2", None)
     if renameat2 is not None:
         at = [_AT_FDCWD if fd is None else fd for fd in (source_fd, target_fd)]
-        if renameat2(at[0], os.fsencode(source), at[1], os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        if (
+            renameat2(
+                at[0], source.encode(_ENCODING, _ERRORS), at[1], target.encode(_ENCODING, _ERRORS), _RENAME_NOREPLACE
+            )
+            == 0
+        ):
             return
         number = ctypes.get_errno()
         if number not in _UNSUPPORTED:

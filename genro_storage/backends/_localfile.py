@@ -86,10 +86,16 @@ def put_new(
 
     None, and nothing changed, where something has the name already or the system has no nameless files.
     """
-    if os.access(name, os.F_OK, dir_fd=at):  # not for safety: it spares a nameless file that could not be linked
-        return None
+    # The look is not for safety: it spares a nameless file that could not be linked.
     try:
-        fd = os.open("." if at is not None else name[: name.rfind("/") + 1], NAMELESS, 0o666, dir_fd=at)
+        if at is None:
+            if os.access(name, os.F_OK):
+                return None
+            fd = os.open(name[: name.rfind("/") + 1], NAMELESS, 0o666)
+        else:
+            if os.access(name, os.F_OK, dir_fd=at):
+                return None
+            fd = os.open(".", NAMELESS, 0o666, dir_fd=at)
     except OSError as error:
         if error.errno in _NO_NAMELESS:
             return None
@@ -97,7 +103,7 @@ def put_new(
     try:
         check_size(options.size, write_all(fd, data))
         st = os.fstat(fd)
-        _link(fd, name, at)
+        _kernel.name_open_file(fd, name, at)
         return described(path, st)
     except FileExistsError:
         if options.if_absent:
@@ -105,12 +111,6 @@ def put_new(
         return None
     finally:
         os.close(fd)
-
-
-def _link(fd: int, name: str, at: int | None) -> None:
-    """Gives a nameless file a name that nothing has; `FileExistsError` otherwise."""
-    # `src_dir_fd` says nothing here (the source is absolute), but without it os.link would not follow.
-    os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, dst_dir_fd=at, follow_symlinks=True)
 
 
 def span(size: int, start: int, end: int | None) -> tuple[int, int | None]:
@@ -261,7 +261,7 @@ class LocalWriter:
     def _named_first(self) -> bool:
         """Gives a nameless file its name, where nothing has it: the usual case of a new file."""
         try:
-            _link(self.fd, self._name, self._at)
+            _kernel.name_open_file(self.fd, self._name, self._at)
         except FileExistsError:
             return False
         return True
@@ -270,7 +270,7 @@ class LocalWriter:
         while not self._hidden:
             hidden = self._new_hidden()
             try:
-                _link(self.fd, hidden, self._at)
+                _kernel.name_open_file(self.fd, hidden, self._at)
             except FileExistsError:
                 continue
             self._hidden = hidden
@@ -280,7 +280,7 @@ class LocalWriter:
         if self._hidden:
             _kernel.rename_absent(self._hidden, self._at, self._name, self._at)
         else:
-            _link(self.fd, self._name, self._at)
+            _kernel.name_open_file(self.fd, self._name, self._at)
 
     def _sync_folder(self) -> None:
         fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._at)

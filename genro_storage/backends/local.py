@@ -36,6 +36,7 @@ from ._nofollow import KIND, LINK, Tree, base_directory, folds_case, make_direct
 from .base import PAGE, BackendEditor, StorageBackend, Tick, conflict, no_version, order
 from .options import Context, Octal, Options
 
+LONGEST_PATH = 4095  # bytes; what lies deeper can be made segment by segment, but no other program could open it
 _TRIES = 8
 _RULES = Rules(backslash=True, surrogates=True)
 _EDIT = {
@@ -219,7 +220,10 @@ class LocalStorage(StorageBackend):
 
     def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
         if self._plain and options.if_match is None and options.mtime is None and options.mode is None:
-            stat = self._put_new(path, data, options)
+            try:
+                stat = self._put_new(path, data, options)
+            except FileNotFoundError:
+                stat = None  # no directory yet
             if stat is not None:
                 return stat
         writer = self._writer(path, options, named=True)
@@ -230,16 +234,14 @@ class LocalStorage(StorageBackend):
             writer.discard()
 
     def _put_new(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions) -> Stat | None:
-        """The short way for a name that nothing has, without a look before; None where it does not lead there."""
-        try:
-            at, name = self._tree.locate(path)
-        except FileNotFoundError:
-            return None
+        """The short way to a name that nothing has; None where it does not lead there."""
+        at, name = self._tree.locate(path)
+        if at is None:
+            return put_new(path, None, name, data, options)
         try:
             return put_new(path, at, name, data, options)
         finally:
-            if at is not None:
-                os.close(at)
+            os.close(at)
 
     def _writer(self, path: str, options: WriteOptions, named: bool) -> LocalWriter:
         """`named`: where a file is to be replaced, under a hidden name at once; that is soon over and costs less."""
@@ -384,6 +386,7 @@ def local_features(base: str) -> Features:
         keeps_mtime=True,
         keeps_mode=True,
         max_segment=255,
+        max_key=LONGEST_PATH - len(os.fsencode(base)) - 1,
         backslash=os.sep == "/",
         surrogates=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import os
@@ -242,6 +243,29 @@ def test_writers_do_not_outlive_a_fork(tmp_path: Path, way: str) -> None:
     assert names(tmp_path / "d") == ["f"]
 
 
+def test_names_for_nameless_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older Linux lets only root link by the descriptor: there the way through /proc is found, once."""
+    asked: list[int] = []
+
+    def refused(*arguments: object) -> int:
+        asked.append(1)
+        ctypes.set_errno(errno.ENOENT)
+        return -1
+
+    monkeypatch.setattr(_kernel, "_linkat", refused)
+    monkeypatch.setattr(_kernel, "_names_by_descriptor", True)
+    m = mount(tmp_path)
+    for path in ("f", "g", "d/h"):
+        m.put(path, b"1")
+        m.put(path, b"2")
+        streamed(m, path)
+        assert m.get(path)[0] == b"new"
+    with pytest.raises(StorageExistsError):
+        m.put("f", b"3", WriteOptions(if_absent=True))
+    assert len(asked) == 1
+    assert names(tmp_path) == ["d", "f", "g"]
+
+
 def test_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """R33: never by default; with `fsync` the file before it is seen, then its directory."""
     synced: list[str] = []
@@ -267,6 +291,7 @@ def test_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> Non
 
 CALLS = ("close", "copy_file_range", "fchmod", "fchown", "fstat", "fsync", "link", "mkdir", "open", "pread", "pwrite")
 CALLS += ("rename", "sendfile", "stat", "utime", "write")
+OWN_CALLS = ("name_open_file", "rename_absent")
 
 
 @contextmanager
@@ -286,8 +311,9 @@ def failing(number: int) -> Iterator[list[str]]:
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in CALLS:
-            patch.setattr(os, name, wrapped(name, getattr(os, name)))
+        for module, calls in ((os, CALLS), (_kernel, OWN_CALLS)):
+            for name in calls:
+                patch.setattr(module, name, wrapped(name, getattr(module, name)))
         yield made
 
 

@@ -7,6 +7,8 @@ from hashlib import blake2b
 from itertools import chain
 from typing import NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from .. import paths
 from ..backends.base import order
 from ..exceptions import StorageError, StorageNotFoundError, StoragePathError, UnsupportedOperation
@@ -54,6 +56,11 @@ class Listing:
     def claims_order(self) -> bool:
         """Whether the order is the store's word, to be verified, and not our own doing."""
         return self._place.mount.can("walk") and self._place.mount.features.ordered
+
+    def below(self, relpath: str) -> At:
+        """The place of an entry."""
+        mount, path, _ = self._place
+        return At(mount, f"{path}/{relpath}" if path else relpath)
 
     def start(self) -> Entry | None:
         """Reads the first page and returns the first entry; a missing directory → `StorageNotFoundError`."""
@@ -190,12 +197,20 @@ def planned(source: Listing, target: Listing, rules: Rules) -> Iterator[Action]:
         for action in actions(source.entries(), target.entries(), rules):
             if acted is not None:
                 acted.add(action)
-            yield action
+            yield _placed(action, target)
     except OutOfOrder:
         done = acted.known() if acted is not None else frozenset()
         for action in actions(source.entries(by_level=True), target.entries(by_level=True), rules):
             if _digest(action) not in done:
-                yield action
+                yield _placed(action, target)
+
+
+def _placed(action: Action, target: Listing) -> Action:
+    """Tells an error of the plan, which knows relative names only, where it happened."""
+    error = action.error
+    if error is None or error.mount is not None:
+        return action
+    return replace(action, error=fault(type(error), error.message, target.below(action.entry.relpath)))
 
 
 class _Acted:

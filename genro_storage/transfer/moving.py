@@ -11,6 +11,7 @@ from ..exceptions import (
     StorageConflictError,
     StorageError,
     StorageExistsError,
+    StorageNotADirectoryError,
     StorageNotEmptyError,
     StorageNotFoundError,
     UnsupportedOperation,
@@ -47,9 +48,14 @@ def survey(source: Place, facts: Stat) -> Survey:
 def renamed(source: Place, target: At, options: CopyOptions, found: Survey) -> bool:
     """Moves all in one step where the target is missing and a copy would be no different; False: nothing was done.
 
-    A link is followed or judged by a copy, but only moved by a rename.
+    A rename moves links as they are, which is what `symlinks="copy"` asks for and nothing else does.
     """
-    if found.links or options.filters() or not source.path or target.mount.exists(target.path):
+    if (
+        (found.links and options.symlinks != "copy")
+        or options.filters()
+        or not source.path
+        or target.mount.exists(target.path)
+    ):
         return False
     try:
         target.mount.rename_from(source.mount, source.path, target.path, WriteOptions(if_absent=True))
@@ -123,13 +129,13 @@ class Removal:
                 above = paths.parent(above)
 
     def finish(self, everything: bool) -> Iterator[tuple[str, StorageError]]:
-        """Removes what waited, then the emptied directories; yields the paths that could not be removed.
+        """Removes what waited, then the emptied directories; yields the relative paths that could not be removed.
 
         `everything`: nothing was skipped or failed, so that no followed link has anything left below it.
         """
         for entry, copied in self._waiting:
             if not entry.linked and (error := self._remove(entry, copied)) is not None:
-                yield entry.stat.path, error
+                yield entry.relpath, error
         if everything:
             for link in self._links:
                 yield from self._tried(self._mount.delete, link)
@@ -145,10 +151,13 @@ class Removal:
     def _tried(self, remove: Callable[[str], object], path: str) -> Iterator[tuple[str, StorageError]]:
         try:
             remove(path)
-        except (StorageNotEmptyError, StorageNotFoundError):
+        except (StorageNotEmptyError, StorageNotFoundError, StorageNotADirectoryError):
             pass  # something stayed behind, or it was only implied by what it held
         except StorageError as error:
-            yield path, error
+            yield self._relative(path), error
+
+    def _relative(self, path: str) -> str:
+        return path[len(self._root) + 1 :] if self._root else path
 
 
 def remove_exactly(place: At, copied: Stat) -> None:

@@ -143,6 +143,8 @@ def test_t25_a_folding_target(memory: Mount) -> None:
     with pytest.raises(StorageTransferError) as caught:
         transfer.copy(at(memory, "src"), at(there, "dst"))
     assert isinstance(caught.value.__cause__, StorageExistsError)
+    assert "'t:dst/a.txt'" in str(caught.value)
+    assert caught.value.__cause__.mount == "t"
     assert files(there) == {"dst/A.txt": b"1"}
 
 

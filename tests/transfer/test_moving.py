@@ -282,10 +282,12 @@ def test_a_followed_link_stays_while_anything_behind_it_does(local: Mount, memor
 def test_links_moved_as_links(local: Mount, other: Mount, tmp_path: Path) -> None:
     plant(local, src__a=b"1")
     (tmp_path / "l/src/link").symlink_to("a")
+    (tmp_path / "l/src/absolute").symlink_to("/nowhere")
     (tmp_path / "l/single").symlink_to("src")
     transfer.move(at(local, "src"), at(other, "dst"), symlinks="copy")
     transfer.move(at(local, "single"), at(other, "single"), symlinks="copy")
     assert os.readlink(tmp_path / "other/dst/link") == "a"
+    assert os.readlink(tmp_path / "other/dst/absolute") == "/nowhere"
     assert os.readlink(tmp_path / "other/single") == "src"
     assert os.listdir(tmp_path / "l") == []
 

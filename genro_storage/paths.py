@@ -78,7 +78,7 @@ def _normalise(path: str, rules: Rules) -> str:
         _refuse("NUL in a path", path)
     if "\\" in path and not rules.backslash:
         _refuse("backslash in a path: use '/'", path)
-    if not rules.surrogates and not encodable(path):
+    if not (encodable(path) or (rules.surrogates and _escaped(path))):
         _refuse("text that is not valid Unicode in a path", path)
     segments = [segment for segment in path.split("/") if segment and segment != "."]
     for segment in segments:
@@ -102,6 +102,14 @@ def encodable(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _escaped(path: str) -> bool:
+    """Whether `path` is what undecodable bytes become when a listing shows them; other surrogates stand for nothing."""
+    try:
+        return path.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") == path
+    except UnicodeEncodeError:
+        return False
 
 
 def is_reserved(segment: str) -> bool:

@@ -72,6 +72,9 @@ def test_refused(given: str, reason: str) -> None:
 def test_rules_lift_what_a_mount_may_hold() -> None:
     assert paths.normalise("a\\b", paths.Rules(backslash=True)) == "a\\b"
     assert paths.normalise("caf\udce9", paths.Rules(surrogates=True)) == "caf\udce9"
+    for nothing in ("\ud800", "a/\udfff", "\udc41", "\udcc3\udca9"):  # no listing shows these
+        with pytest.raises(StoragePathError, match="Unicode"):
+            paths.normalise(nothing, paths.Rules(surrogates=True))
     for rules in RULES:
         for path in ("..", "\0", ".genro"):
             with pytest.raises(StoragePathError):
@@ -105,7 +108,8 @@ def test_normal_form_is_final(path: str, rules: paths.Rules) -> None:
     assert segments == [segment for segment in path.split("/") if segment not in ("", ".")]
     assert "\0" not in normal
     assert rules.backslash or "\\" not in normal
-    assert rules.surrogates or paths.encodable(normal)
+    assert paths.encodable(normal) or rules.surrogates
+    assert normal.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") == normal
     assert normal == "" or paths.is_addressable(normal, rules)
 
 

@@ -202,7 +202,7 @@ class Writing(Cases):
         if features.max_key is not None:
             root = f"{backend.root}/" if backend.root else ""
             room = features.max_key - len(root.encode())
-            key = "/".join(["k" * 99] * 20)[: room - 2].rstrip("/")
+            key = "/".join(["k" * 99] * 60)[: room - 2].rstrip("/")
             key += "l" * (room - len(key))
             mount.put(key, b"1")
             assert mount.get(key)[0] == b"1"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .. import transfer
+from .. import paths, transfer
 from ..backends import backend_class
 from ..exceptions import StorageNotFoundError
 from ..mount import Level, Mount
@@ -36,8 +36,8 @@ def local_path(node: StorageNode, mode: str) -> Iterator[str]:
 def _own(node: StorageNode, own: str, mode: str) -> str:
     if mode == "r" and not node.mount.exists(node.path):
         raise node.not_found()
-    if "w" in mode:
-        os.makedirs(os.path.dirname(own), exist_ok=True)
+    if "w" in mode and (above := paths.parent(node.path)):
+        node.mount.mkdir(above, parents=True, exist_ok=True)
     return own
 
 

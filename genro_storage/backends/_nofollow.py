@@ -13,6 +13,7 @@ from ..exceptions import (
     StorageNotFoundError,
     StoragePermissionError,
     UnsupportedOperation,
+    from_builtin,
 )
 from ..paths import refuse_climbing
 from . import _kernel
@@ -288,17 +289,22 @@ def base_directory(path: str, relative_to: str, create: bool, mode: int | None) 
 
     `~` expands; `relative_to` "" is the current directory; `create` makes it, its parents too.
     """
-    base = os.path.realpath(os.path.join(relative_to or os.getcwd(), os.path.expanduser(path)))
-    if create:
-        try:
+    try:
+        base = os.path.realpath(os.path.join(relative_to or os.getcwd(), os.path.expanduser(path)))
+        if create:
             os.makedirs(base, 0o777 if mode is None else mode, exist_ok=True)
-        except FileExistsError:
-            pass  # told below
-    if not os.path.lexists(base):
-        raise StorageNotFoundError(f"the base directory '{base}' does not exist; make it, or say 'create: true'")
-    if not os.path.isdir(base):
-        raise StorageNotADirectoryError(f"the base path '{base}' is not a directory")
-    return base
+        if os.stat(base).st_mode & KIND == DIRECTORY:
+            return base
+    except FileNotFoundError as error:
+        reason = f"the base directory '{path}' does not exist; make it, or say 'create: true'"
+        raise StorageNotFoundError(reason) from error
+    except (FileExistsError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        failure = from_builtin(error)
+        failure.message = f"the base directory '{path}' cannot be used: {failure.message}"
+        raise failure from error
+    raise StorageNotADirectoryError(f"the base path '{path}' is not a directory")
 
 
 def folds_case(base: str) -> bool:

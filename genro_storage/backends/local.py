@@ -23,7 +23,6 @@ from ._localfile import (
     NAMELESS,
     LocalReader,
     LocalWriter,
-    check_match,
     described,
     locked,
     nanoseconds,
@@ -305,7 +304,9 @@ class LocalStorage(StorageBackend):
                 os.unlink(name, dir_fd=at)
             else:
                 with locked("." if at is not None else os.path.dirname(name), at):
-                    check_match(name, at, if_match)
+                    found = self.stat(path).etag
+                    if found != if_match:
+                        raise conflict(if_match, found)
                     os.unlink(name, dir_fd=at)
         except PermissionError:
             if _kernel.is_directory(name, at):  # what some systems say of a directory
@@ -325,6 +326,8 @@ class LocalStorage(StorageBackend):
 
     def rename_from(self, source: StorageBackend, source_path: str, path: str, options: WriteOptions = PLAIN) -> Stat:
         origin = _local(source)
+        if options.if_match is not None:
+            raise UnsupportedOperation("a rename here does not look at what it replaces")
         if (origin._file_mode, origin._dir_mode) != (self._file_mode, self._dir_mode):
             raise UnsupportedOperation("what is renamed would keep a mode that this mount does not give")
         with origin._tree.spot(source_path) as (source_at, source_name):

@@ -2,68 +2,32 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import gc
 import os
-import resource
-import signal
 import stat
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genro_storage.backends import _kernel, _localfile, local
-from genro_storage.backends._localfile import HIDDEN, nanoseconds
+from genro_storage import StorageManager
+from genro_storage.backends._localfile import nanoseconds
 from genro_storage.backends.local import LocalOptions, LocalStorage
 from genro_storage.backends.options import Context
 from genro_storage.exceptions import (
-    StorageConflictError,
     StorageError,
-    StorageExistsError,
     StorageNotADirectoryError,
     StorageNotFoundError,
     StoragePermissionError,
-    StorageQuotaError,
-    UnsupportedOperation,
 )
 from genro_storage.mount import Mount
 from genro_storage.testing import BackendSuite
-from genro_storage.types import WriteOptions
+from tests.backends.local_tools import descriptors, mount, portable, storage
 
 is_root = os.geteuid() == 0
-
-
-def storage(folder: Path, **keys: object) -> LocalStorage:
-    return LocalStorage(LocalOptions(path=str(folder), **keys))  # type: ignore[arg-type]
-
-
-def mount(folder: Path, **keys: object) -> Mount:
-    return Mount("m", storage(folder, **keys))
-
-
-def portable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a system without nameless files, openat2, renameat2 and copies inside the kernel."""
-    monkeypatch.setattr(_localfile, "NAMELESS", 0)
-    monkeypatch.setattr(local, "NAMELESS", 0)
-    monkeypatch.setattr(_kernel, "open_directory", lambda path: -1)
-    monkeypatch.setattr(_kernel, "open_any", lambda path: -1)
-    monkeypatch.setattr(_kernel, "_libc", SimpleNamespace())
-    monkeypatch.setattr(_kernel, "_reflink", lambda source, target: False)
-    monkeypatch.setattr(_kernel, "_copy_range", unsupported)
-    monkeypatch.setattr(_kernel, "_send", unsupported)
-
-
-def unsupported(*arguments: object) -> int:
-    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
 @pytest.fixture(params=["nameless", "named"])
@@ -114,6 +78,31 @@ def test_base_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     relative = LocalStorage(LocalOptions(path="a"))
     monkeypatch.chdir("/")
     assert relative.native_path("") == str(tmp_path / "a"), "the current directory at configure"
+
+
+def test_configured(tmp_path: Path) -> None:
+    """R50: a colon in an absolute path, octal text, aliases; a bad value names mount, key and remedy."""
+    (tmp_path / "a:b").mkdir()
+    entry = {"name": "m", "type": "local", "base_path": f"{tmp_path}/a:b", "file_mode": "0640", "dir_mode": 0o2750}
+    with StorageManager([entry]) as manager:
+        manager.node("m:d/f").write_text("hello")
+        found = os.stat(tmp_path / "a:b/d/f"), os.stat(tmp_path / "a:b/d")
+        assert [stat.S_IMODE(one.st_mode) for one in found] == [0o640, 0o2750]
+        assert manager.node("m:d/f").resolved_path == f"{tmp_path}/a:b/d/f"
+        for wrong, told in (
+            ({"path": f"{tmp_path}/absent"}, "mount 'x': the base directory .*absent' does not exist; .*create: true"),
+            ({"path": f"{tmp_path}/a:b/d/f"}, "mount 'x': the base path .* is not a directory"),
+            ({"path": f"{tmp_path}/a:b/d/f/g", "create": True}, "mount 'x': the base path .* is not a directory"),
+            ({"path": "a\0b"}, "mount 'x': the base directory .* cannot be used"),
+            ({"path": "/proc/none", "create": True}, "mount 'x': the base directory .*"),
+            ({}, "mount 'x': missing required field: 'base_path' or 'path'"),
+            ({"path": ".", "symlinks": "never"}, "mount 'x': .*symlinks"),
+            ({"path": ".", "file_mode": "0999"}, "mount 'x': .*file_mode"),
+            ({"path": ".", "fsnyc": True}, "did you mean 'fsync'"),
+        ):
+            with pytest.raises(StorageError, match=told):
+                manager.configure([{"name": "x", "type": "local", **wrong}])
+        assert manager.get_mount_names() == ["m"]
 
 
 def test_a_base_that_goes_is_not_made_again(tmp_path: Path, way: str) -> None:
@@ -183,301 +172,6 @@ def test_nobody_reads_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (hidden,) = [name for name in os.listdir(tmp_path) if name != "f"]
     assert stat.S_IMODE(os.stat(tmp_path / hidden).st_mode) == 0o600
     writer.discard()
-
-
-# --- nothing half-written, nothing left ---
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder))
-
-
-def test_hidden_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R19: short, in the same directory, never listed; a dropped writer leaves none."""
-    portable(monkeypatch)
-    m = mount(tmp_path)
-    writer = m.writer("d/" + "n" * 255)
-    writer.write(b"1")
-    (hidden,) = names(tmp_path / "d")
-    assert hidden.startswith(HIDDEN)
-    assert len(hidden) < 32
-    assert [entry for page in m.scan("d") for entry in page] == []
-    assert [entry.path for page in m.walk("") for entry in page] == ["d"]
-    del writer
-    gc.collect()
-    assert names(tmp_path / "d") == []
-
-
-def test_a_nameless_writer_leaves_nothing_even_when_killed(tmp_path: Path) -> None:
-    m = mount(tmp_path)
-    m.put("f", b"old")
-    child = os.fork()
-    if child == 0:
-        for path in ("f", "g"):
-            m.writer(path).write(b"x" * 100_000)
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert names(tmp_path) == ["f"]
-    assert m.get("f")[0] == b"old"
-
-
-def test_writers_do_not_outlive_a_fork(tmp_path: Path, way: str) -> None:
-    """The child's copy refuses, and its end takes nothing from the parent, which goes on."""
-    m = mount(tmp_path)
-    writer = m.writer("d/f")
-    writer.write(b"parent ")
-    child = os.fork()
-    if child == 0:
-        refused = 0
-        for verb in (lambda: writer.write(b"child"), lambda: writer.commit()):
-            try:
-                verb()
-            except StorageError as error:
-                refused += "forked" in str(error)
-        writer.discard()
-        os._exit(refused)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
-    writer.write(b"alone")
-    writer.commit()
-    assert m.get("d/f")[0] == b"parent alone"
-    assert names(tmp_path / "d") == ["f"]
-
-
-def test_names_for_nameless_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An older Linux lets only root link by the descriptor: there the way through /proc is found, once."""
-    asked: list[int] = []
-
-    def refused(*arguments: object) -> int:
-        asked.append(1)
-        ctypes.set_errno(errno.ENOENT)
-        return -1
-
-    monkeypatch.setattr(_kernel, "_linkat", refused)
-    monkeypatch.setattr(_kernel, "_names_by_descriptor", True)
-    m = mount(tmp_path)
-    for path in ("f", "g", "d/h"):
-        m.put(path, b"1")
-        m.put(path, b"2")
-        streamed(m, path)
-        assert m.get(path)[0] == b"new"
-    with pytest.raises(StorageExistsError):
-        m.put("f", b"3", WriteOptions(if_absent=True))
-    assert len(asked) == 1
-    assert names(tmp_path) == ["d", "f", "g"]
-
-
-def test_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    """R33: never by default; with `fsync` the file before it is seen, then its directory."""
-    synced: list[str] = []
-    real = os.fsync
-
-    def fsync(fd: int) -> None:
-        kind = "directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"
-        synced.append(kind if kind == "directory" or "f" not in names(tmp_path) else "seen file")
-        real(fd)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "fdatasync", fsync)
-    mount(tmp_path).put("e", b"1")
-    mount(tmp_path).writer("e2").commit()
-    assert synced == []
-    m = mount(tmp_path, fsync=True)
-    m.put("f", b"1")
-    assert synced == ["file", "directory"]
-    m.writer("d/x").commit()
-    m.copy_from(m, "f", "d/y")
-    assert synced[2:] == ["seen file", "directory"] * 2
-
-
-CALLS = ("close", "copy_file_range", "fchmod", "fchown", "fstat", "fsync", "link", "mkdir", "open", "pread", "pwrite")
-CALLS += ("rename", "sendfile", "stat", "utime", "write")
-OWN_CALLS = ("name_open_file", "rename_absent")
-
-
-@contextmanager
-def failing(number: int) -> Iterator[list[str]]:
-    """The call of this number into the system finds the disk full; yields the names of the calls made."""
-    made: list[str] = []
-
-    def wrapped(name: str, real: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **keys: object) -> object:
-            made.append(name)
-            if len(made) != number:
-                return real(*args, **keys)
-            if name == "close":
-                real(*args, **keys)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        return call
-
-    with pytest.MonkeyPatch.context() as patch:
-        for module, calls in ((os, CALLS), (_kernel, OWN_CALLS)):
-            for name in calls:
-                patch.setattr(module, name, wrapped(name, getattr(module, name)))
-        yield made
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def streamed(m: Mount, path: str, options: WriteOptions = WriteOptions()) -> None:  # noqa: B008 - frozen
-    writer = m.writer(path, options)
-    try:
-        writer.write(b"new")
-        writer.commit()
-    finally:
-        writer.discard()
-
-
-WRITES: dict[str, Callable[[Mount, str], object]] = {
-    "put": lambda m, path: m.put(path, b"new"),
-    "put with all": lambda m, path: m.put(path, b"new", WriteOptions(size=3, mode=0o640, mtime=1.0)),
-    "stream": streamed,
-    "copy": lambda m, path: m.copy_from(m, "s", path),
-    "if_absent": lambda m, path: m.put(path, b"new", WriteOptions(if_absent=True)),
-    "if_match": lambda m, path: streamed(m, path, WriteOptions(if_match=m.stat(path).etag)),
-}
-
-
-@pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("path", ["f", "g", "d/e"])
-@pytest.mark.parametrize("fsync", [False, True])
-def test_every_call_may_fail(tmp_path: Path, way: str, write: str, path: str, fsync: bool) -> None:
-    """R14: the old bytes or all the new ones, no hidden name, no descriptor, whichever call it is."""
-    m = mount(tmp_path, fsync=fsync)
-    m.put("s", b"new")
-    number, made = 0, ["?"]
-    while len(made) >= number:
-        number += 1
-        for old in ("f", "g", "d/e"):
-            if m.exists(old):
-                m.delete(old)
-        m.put("f", b"old", WriteOptions(mode=0o600))
-        before = descriptors()
-        with failing(number) as made:
-            try:
-                WRITES[write](m, path)
-            except StorageQuotaError:
-                pass
-            except (StorageExistsError, StorageNotFoundError):
-                assert write in ("if_absent", "if_match")
-        assert descriptors() == before, f"call {number}, {made[number - 1 :][:1]}"
-        assert set(names(tmp_path)) <= {"s", "f", "d", path.partition("/")[0]}
-        if m.exists("d"):
-            assert set(names(tmp_path / "d")) <= {"e"}
-        assert m.get("f")[0] in ((b"old", b"new") if path == "f" else (b"old",))
-        if path != "f" and m.exists(path):
-            assert m.get(path)[0] == b"new"
-    assert number > 3 or write == "if_match"
-
-
-def test_a_full_disk(tmp_path: Path, way: str) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("this user may not mount a small disk")
-    try:
-        m, source = mount(disk), mount(tmp_path)
-        m.put("f", b"old")
-        source.put("big", bytes(2 << 20))
-        for write in (
-            lambda: m.put("f", bytes(2 << 20)),
-            lambda: m.put("g", bytes(2 << 20)),
-            lambda: m.writer("f").write(bytes(2 << 20)),
-            lambda: m.copy_from(source, "big", "f"),
-        ):
-            with pytest.raises(StorageQuotaError, match="No space left"):
-                write()
-            gc.collect()
-            assert m.get("f")[0] == b"old"
-            assert names(disk) == ["f"]
-        m.put("f", bytes(1 << 19))
-        with pytest.raises(UnsupportedOperation, match="two file systems"):
-            m.rename_from(source, "big", "new/name")
-        assert source.exists("big")
-    finally:
-        subprocess.run(["umount", disk], check=True)
-
-
-def test_a_file_larger_than_allowed(tmp_path: Path) -> None:
-    m = mount(tmp_path)
-    child = os.fork()
-    if child == 0:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
-        try:
-            m.put("f", bytes(1 << 20))
-        except StorageQuotaError:
-            os._exit(17)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 17
-    assert names(tmp_path) == []
-
-
-# --- conditions ---
-
-
-def test_if_match_between_processes_and_threads(tmp_path: Path, way: str) -> None:
-    """Advisory, but it holds among users of this library: no increment of four processes is lost."""
-    mount(tmp_path).put("counter", b"000")
-
-    def increment(times: int) -> None:
-        m = mount(tmp_path)
-        while times:
-            data, seen = m.get("counter")
-            try:
-                m.put("counter", b"%03d" % (int(data) + 1), WriteOptions(if_match=seen.etag))
-                times -= 1
-            except StorageConflictError:
-                continue
-
-    children = []
-    for _ in range(3):
-        child = os.fork()
-        if child == 0:
-            increment(40)
-            os._exit(0)
-        children.append(child)
-    threads = [threading.Thread(target=increment, args=(20,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
-    assert mount(tmp_path).get("counter")[0] == b"160"
-    assert names(tmp_path) == ["counter"]
-
-
-def test_if_absent_between_processes(tmp_path: Path, way: str) -> None:
-    reading, writing = os.pipe()
-    children = []
-    for _ in range(4):
-        child = os.fork()
-        if child == 0:
-            m = mount(tmp_path)
-            os.read(reading, 1)
-            try:
-                streamed(m, "d/f", WriteOptions(if_absent=True))
-            except StorageExistsError:
-                os._exit(1)
-            os._exit(0)
-        children.append(child)
-    os.write(writing, b"1234")
-    ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    assert sorted(ends) == [0, 1, 1, 1]
-    os.close(reading)
-    os.close(writing)
-
-
-def test_an_etag_tells_replacements_apart(tmp_path: Path) -> None:
-    """Also where the file system uses an inode number again at once, as ext4 does."""
-    m = mount(tmp_path)
-    m.put("f", b"0")
-    seen = {m.stat("f").etag}
-    for number in range(100):
-        options = WriteOptions(if_match=m.stat("f").etag)
-        seen.add(m.put("f", b"%d" % (number % 10), options).etag)
-    assert len(seen) == 101
 
 
 # --- facts ---

@@ -113,7 +113,7 @@ def delete_tree(backend: StorageBackend, path: str) -> None:
 
     A link to a directory is only unlinked.
     """
-    if path and "symlink" in backend.abilities and backend.stat(path).is_symlink:
+    if path and "readlink" in backend.abilities and backend.stat(path).is_symlink:
         return backend.delete(path)
     empty(backend, path)
     if path and "rmdir" in backend.abilities:

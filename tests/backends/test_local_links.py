@@ -177,6 +177,8 @@ def test_refuse(base: Path, path: str) -> None:
         m.symlink("new", "in/f")
     assert m.stat("l/file").is_other
     m.delete("l/file")
+    m.delete_tree("l/dir")
+    assert not m.exists("l/dir")
     assert m.get("in/f")[0] == b"inside"
 
 

@@ -365,5 +365,5 @@ def url_entry(url: str) -> tuple[str, Entry, str]:
     if scheme not in _LOCAL_SCHEMES and not authority:
         raise StorageConfigError(f"the URL {url!r} names no host or bucket")
     name = f"{scheme}://{authority}"
-    entry = Entry(name, given["type"], given, "", Level.delete, RetryPolicy(), False)
+    entry = Entry(name, given["type"], given, "/", Level.delete, RetryPolicy(), False)
     return name, entry, path

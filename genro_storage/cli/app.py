@@ -14,7 +14,7 @@ from .. import __version__
 from ..exceptions import StorageError, StorageWarning
 from .console import PROGRAM, Console, flush
 from .failures import CLOSED_PIPE, OK, USAGE, CommandError, Interrupted
-from .parser import main_parser, parse_verb
+from .parser import main_parser, parse_verb, split_paths
 from .places import Places
 from .session import Session
 
@@ -79,6 +79,7 @@ def run(arguments: list[str]) -> int:
 
 def _command(arguments: list[str]) -> int:
     parser = main_parser()
+    arguments, paths = split_paths(arguments)
     try:
         given = parser.parse_args(arguments)
         if given.version:
@@ -87,7 +88,7 @@ def _command(arguments: list[str]) -> int:
         if given.command is None:
             print(parser.format_help(), file=sys.stderr, end="")
             return USAGE
-        verb, options = parse_verb(given.command, given.arguments, given)
+        verb, options = parse_verb(given, paths)
     except SystemExit:  # argparse, after printing its help
         return OK
     console = Console(json=options.json, quiet=options.quiet, verbose=options.verbose, progress=not options.no_progress)

@@ -85,18 +85,21 @@ def verb_parser(name: str, chosen: Verb) -> Parser:
     return parser
 
 
-def parse_verb(name: str, arguments: list[str], given: argparse.Namespace) -> tuple[Verb, argparse.Namespace]:
-    """The command and all of its arguments; options and paths may be mixed, what follows ``--`` is a path."""
+def split_paths(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before ``--``, and the paths after it."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:at], arguments[at + 1 :]
+
+
+def parse_verb(given: argparse.Namespace, paths: list[str]) -> tuple[Verb, argparse.Namespace]:
+    """The command and all of its arguments; options and paths may be mixed. `paths`: what followed ``--``."""
+    name = given.command
     if name not in COMMANDS:
         raise UsageError(_unknown(name))
     chosen = verb(name)
     parser = verb_parser(name, chosen)
-    head, tail = arguments, []
-    if "--" in arguments:
-        at = arguments.index("--")
-        head, tail = arguments[:at], arguments[at + 1 :]
-    options = parser.parse_intermixed_args(head, given)
-    options.paths = [*options.paths, *tail]
+    options = parser.parse_intermixed_args(given.arguments, given)
+    options.paths = [*options.paths, *paths]
     if len(options.paths) < chosen.least:
         parser.error(f"expected {chosen.paths}")
     if options.paths and not chosen.paths:

@@ -14,11 +14,11 @@ from ..backends.base import BackendReader
 from ..exceptions import StorageError, TransferCancelled
 from ..mount import Mount
 from .flow import Flow
+from .job import Copied
 from .options import CopyOptions
 from .places import both_local
 from .plan import SPECIAL, Action
 from .report import TransferReport
-from .stream import Copied
 
 AHEAD = 10_000
 """Actions planned before the first call of `progress`, so that its total is exact up to so many."""

@@ -20,11 +20,13 @@ from ..retry import RetryPolicy
 from ..types import Place
 from .engine import Outcome
 from .flow import Flow
+from .job import Copied, Job
 from .moving import Removal
 from .options import CopyOptions
 from .places import At, both_local, fault
 from .plan import Action
-from .stream import Copied, Job, copy_file, same_bytes
+from .proof import same_bytes
+from .stream import copy_file
 
 
 class Worker:

@@ -17,10 +17,10 @@ from genro_storage.mount import Mount
 from genro_storage.transfer import engine
 from genro_storage.transfer.engine import Engine, Outcome
 from genro_storage.transfer.flow import Flow
+from genro_storage.transfer.job import Copied
 from genro_storage.transfer.options import CopyOptions
 from genro_storage.transfer.plan import Action, Entry
 from genro_storage.transfer.report import KEPT_FAILURES, TransferReport
-from genro_storage.transfer.stream import Copied
 from genro_storage.types import Stat
 
 from .stores import objects

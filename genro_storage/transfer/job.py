@@ -1,0 +1,35 @@
+"""One file to copy, and what became of it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from ..types import Place, Stat
+from .places import At
+
+
+class Job(Struct, frozen=True):
+    """One file to copy. `facts`: what is known of the source, from a listing or, if `exact`, from a look at itself.
+
+    `apart`: nothing is at the target, or somebody saw that it is another file. `local`: both are in the local file
+    system.
+    """
+
+    source: Place
+    target: At
+    facts: Stat
+    exact: bool = False
+    apart: bool = False
+    local: bool = False
+
+
+class Copied(Struct, frozen=True):
+    """What became of a job: the facts of the very bytes copied, and how they were checked."""
+
+    facts: Stat
+    size: int = 0
+    same_place: bool = False
+    server_side: bool = False
+    by_checksum: bool = False
+    by_size: bool = False
+    dropped_metadata: bool = False

@@ -33,5 +33,5 @@ class SuiteTable:
         width = max(map(len, self.outcomes))
         for name, outcomes in sorted(self.outcomes.items()):
             failed = f"{outcomes['failed']} FAILED  " if outcomes["failed"] else ""
-            lacks = ", ".join(self.lacking[name]) or "nothing"
-            terminalreporter.line(f"{name:<{width}}  {outcomes.total():>4} cases  {failed}lacks {lacks}")
+            lacks = f"lacks {', '.join(self.lacking[name])}" if self.lacking[name] else ""
+            terminalreporter.line(f"{name:<{width}}  {outcomes.total():>4}  {failed}{lacks}".rstrip())

@@ -11,7 +11,6 @@ import pytest
 from ..backends.base import StorageBackend
 from ..exceptions import (
     StorageConflictError,
-    StorageCorruptedError,
     StorageExistsError,
     StorageNotFoundError,
     StoragePathError,
@@ -282,11 +281,12 @@ class FileTransfers(Transfers):
             if call in ("get", "reader.read", "copy_from"):
                 plain.put("f", versions[next(count)])
 
-        with watched(manager, "src", FaultPlan(watch=change)), watched(manager, "dst", FaultPlan(watch=change)):
+        with watched(manager, "src", FaultPlan(watch=change)), watched(manager, "dst", FaultPlan(watch=change)) as plan:
             try:
                 (src / "f").copy_to(dst / "f", retries=1)
-            except (StorageConflictError, StorageCorruptedError):  # other bytes, or another number of them
-                assert (dst / "f").read_bytes() == b"old"
+            except StorageConflictError:
+                # A server that copies by itself may have taken the newer version before that was noticed.
+                assert "copy_from" in plan.calls or (dst / "f").read_bytes() == b"old"
         assert (dst / "f").read_bytes() in [b"old", *versions]
         assert set(held(dst)) == {"f"}
 

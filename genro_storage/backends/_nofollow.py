@@ -145,15 +145,15 @@ class Tree:
                         raise
         raise StoragePermissionError("a symbolic link here changes too often")
 
-    def target(self, path: str) -> tuple[int | None, str, os.stat_result | None]:
+    def target(self, path: str, *, parents: bool = True) -> tuple[int | None, str, os.stat_result | None]:
         """Where a write to `path` goes, parents made, and what is there now; the caller closes the descriptor."""
-        make = self.links == "follow"  # where `locate` does not notice what is missing
+        make = parents and self.links == "follow"  # where `locate` does not notice what is missing
         through = False
         for _ in range(_RACES):
             try:
                 at, name = self.locate(path, through=through, make=make)
             except FileNotFoundError:
-                if make:
+                if make or not parents:
                     raise
                 make = True
                 continue

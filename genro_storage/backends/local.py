@@ -31,7 +31,7 @@ from ._localfile import (
     read_exactly,
     span,
 )
-from ._nofollow import KIND, LINK, Tree, base_directory, folds_case, make_directory, real_path
+from ._nofollow import DIRECTORY, KIND, LINK, Tree, base_directory, folds_case, make_directory, real_path
 from .base import PAGE, BackendEditor, StorageBackend, Tick, conflict, no_version, order
 from .options import Context, Octal, Options
 
@@ -244,7 +244,16 @@ class LocalStorage(StorageBackend):
 
     def _writer(self, path: str, options: WriteOptions, named: bool) -> LocalWriter:
         """`named`: where a file is to be replaced, under a hidden name at once; that is soon over and costs less."""
-        at, name, old = self._tree.target(path)
+        try:
+            at, name, old = self._tree.target(path, parents=options.if_match is None)
+        except FileNotFoundError:
+            if options.if_match is None:
+                raise
+            raise conflict(options.if_match, None) from None
+        except IsADirectoryError:
+            if options.if_absent:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+            raise
         named = named and old is not None and not options.if_absent
         return LocalWriter(path, at, name, options, old, mode=self._file_mode, fsync=self._fsync, named=named)
 
@@ -321,6 +330,8 @@ class LocalStorage(StorageBackend):
             make_directory(name, at, self._dir_mode)
 
     def rmdir(self, path: str) -> None:
+        if not path:
+            raise OSError(errno.EBUSY, "the root of a mount is not removed")
         with self._tree.spot(path) as (at, name):
             os.rmdir(name, dir_fd=at)
 
@@ -331,7 +342,13 @@ class LocalStorage(StorageBackend):
         if (origin._file_mode, origin._dir_mode) != (self._file_mode, self._dir_mode):
             raise UnsupportedOperation("what is renamed would keep a mode that this mount does not give")
         with origin._tree.spot(source_path) as (source_at, source_name):
-            os.stat(source_name, dir_fd=source_at, follow_symlinks=False)  # a missing source makes no directories
+            # What the rename would refuse is refused before directories are made for it.
+            moved = os.stat(source_name, dir_fd=source_at, follow_symlinks=False)
+            if not source_path or (
+                moved.st_mode & KIND == DIRECTORY
+                and self.native_path(path).startswith(f"{origin.native_path(source_path)}/")
+            ):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             with self._tree.spot(path, make=True) as (at, name):
                 try:
                     if options.if_absent:

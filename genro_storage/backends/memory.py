@@ -182,7 +182,8 @@ class MemoryBackend(StorageBackend):
     def writer(self, path: str, options: WriteOptions = PLAIN) -> BytesWriter:
         store = self._store
         with store.lock:
-            self._judge(store, self._full(path), PLAIN)
+            if isinstance(store.look(self._full(path)), Directory):
+                raise failure(errno.EEXIST if options.if_absent else errno.EISDIR)
         return MemoryWriter(lambda data: self.put(path, data, options), options.size)
 
     def _placed(self, path: str, file: File, options: WriteOptions) -> Stat:
@@ -283,10 +284,16 @@ class MemoryBackend(StorageBackend):
             for store in sorted({here, there}, key=id):
                 locks.enter_context(store.lock)
             node = there.find(source_full)
-            if here is there and (not source_full or f"{full}/".startswith(f"{source_full}/")):
-                if full == source_full and not options.if_absent:
-                    return described(path, node)
-                raise failure(errno.EEXIST if full == source_full else errno.EINVAL)
+            if here is there and full == source_full:
+                if options.if_absent or not full:
+                    raise failure(errno.EEXIST if full else errno.EINVAL)
+                return described(path, node)
+            if not source_full or (
+                here is there and isinstance(node, Directory) and full.startswith(source_full + "/")
+            ):
+                raise failure(errno.EINVAL)
+            if here is there and not options.if_absent and source_full.startswith(f"{full}/"):
+                raise failure(errno.ENOTEMPTY)
             _judge_rename(node, here.look(full), options)
             target, name = here.above(full, make=True)
             directory, source_name = there.above(source_full)

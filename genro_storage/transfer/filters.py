@@ -48,18 +48,18 @@ class Filters:
     """
 
     def __init__(self, include: str | Sequence[str] | None = None, exclude: str | Sequence[str] | None = None) -> None:
-        self._include = None if include is None else _compiled(include)
-        self._exclude = _compiled(exclude or ())
+        self._include = _compiled(include)
+        self._exclude = _compiled(exclude)
         self._pruned: dict[str, bool] = {"": False}
 
     def __bool__(self) -> bool:
-        return self._include is not None or bool(self._exclude)
+        return bool(self._include or self._exclude)
 
     def reason(self, relpath: str, is_dir: bool = False) -> str | None:
         """Why an entry stays behind: ``excluded`` or ``not included``; None where it goes."""
         if self._exclude and (self._is_pruned(paths.parent(relpath)) or self._is_excluded(relpath, is_dir)):
             return EXCLUDED
-        if is_dir or self._include is None or any(one.matches(relpath, False) for one in self._include):
+        if is_dir or not self._include or any(one.matches(relpath, False) for one in self._include):
             return None
         return NOT_INCLUDED
 
@@ -76,5 +76,7 @@ class Filters:
         return known
 
 
-def _compiled(given: str | Sequence[str]) -> tuple[Pattern, ...]:
+def _compiled(given: str | Sequence[str] | None) -> tuple[Pattern, ...]:
+    if given is None:
+        return ()
     return tuple(compile_pattern(text) for text in ([given] if isinstance(given, str) else given))

@@ -81,7 +81,9 @@ def _look(source: At, target: At) -> tuple[Stat, BackendReader | None]:
         reader = mount.reader(path, version=version)
         return reader.stat, reader
     except StorageNotFoundError as error:
-        if mount.features.real_dirs or version is not None:
+        if version is not None:
+            raise  # it says more: no such version
+        if mount.features.real_dirs:
             raise missing(source) from error
         return Stat(path, is_dir=True), None
 

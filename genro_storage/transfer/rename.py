@@ -49,13 +49,13 @@ def _one_by_one(landing: Landing, overwrite: bool) -> None:
 def _judge_target(landing: Landing, overwrite: bool) -> None:
     """What a rename may replace, as pathlib has it: a file by a file, an empty directory by a directory."""
     mount, path, _ = landing.target
-    if not overwrite and mount.exists(path):
+    is_file = mount.is_file(path)
+    is_dir = not is_file and mount.is_dir(path)
+    if not overwrite and (is_file or is_dir):
         raise fault(StorageExistsError, "Already exists", landing.target, "rename")
-    if mount.is_file(path):
-        if landing.is_tree:
-            raise fault(StorageNotADirectoryError, "a directory cannot replace a file", landing.target, "rename")
-    elif mount.is_dir(path):
-        if not landing.is_tree:
-            raise fault(StorageIsADirectoryError, "a file cannot replace a directory", landing.target, "rename")
-        if any(page for page in mount.scan(path, facts=False)):
-            raise fault(StorageNotEmptyError, "Directory not empty", landing.target, "rename")
+    if is_file and landing.is_tree:
+        raise fault(StorageNotADirectoryError, "a directory cannot replace a file", landing.target, "rename")
+    if is_dir and not landing.is_tree:
+        raise fault(StorageIsADirectoryError, "a file cannot replace a directory", landing.target, "rename")
+    if is_dir and any(page for page in mount.scan(path, facts=False)):
+        raise fault(StorageNotEmptyError, "Directory not empty", landing.target, "rename")

@@ -52,7 +52,7 @@ def naive_reason(include: list[str] | None, exclude: list[str], path: str, is_di
     for one, directory in [*above, (path, is_dir)]:
         if any(naive_match(pattern, one, directory) for pattern in exclude):
             return EXCLUDED
-    if is_dir or include is None or any(naive_match(pattern, path, False) for pattern in include):
+    if is_dir or not include or any(naive_match(pattern, path, False) for pattern in include):
         return None
     return NOT_INCLUDED
 
@@ -98,8 +98,11 @@ def test_an_include_prunes_nothing_by_itself() -> None:
 
 @pytest.mark.parametrize("pattern", ["", "/", "(?i)", "a/../b", "..", "[a", "a\0"])
 def test_a_bad_pattern_is_a_value_error(pattern: str) -> None:
-    with pytest.raises(ValueError):
-        Filters(include=[pattern])
+    for patterns in (pattern, [pattern]):
+        with pytest.raises(ValueError):
+            Filters(include=patterns)
+        with pytest.raises(ValueError):
+            Filters(exclude=patterns)
 
 
 def test_the_memory_of_pruned_directories_is_bounded() -> None:

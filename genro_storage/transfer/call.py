@@ -154,7 +154,7 @@ class Call:
         if not self._landing.is_tree:
             raise error
         report, target = self._report, self._landing.target
-        told = f"{report.failed} of {report.files_total} files could not be handled; the first: {error}"
+        told = f"{report.failed} failed, {report.files_copied} of {report.files_total} files went; the first: {error}"
         failure = StorageTransferError(told, operation=report.operation, mount=target.mount.name, path=target.path)
         failure.report = report
         raise failure from error

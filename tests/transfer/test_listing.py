@@ -240,6 +240,23 @@ def test_t23_copy_recreates_links(local: Mount, other: Mount, memory: Mount, lin
     assert caught.value.report.files_failed == 3
 
 
+def test_t23_a_link_replaces_only_a_link(local: Mount, other: Mount, tmp_path: Path) -> None:
+    plant(local, src__a=b"a", src__b=b"b")
+    plant(other, dst__c=b"c", dst__file=b"mine")
+    here, there = tmp_path / "l/src", tmp_path / "other/dst"
+    (here / "link").symlink_to("b")
+    (here / "file").symlink_to("b")
+    (there / "link").symlink_to("c")
+    report = transfer.copy(at(local, "src"), at(other, "dst"), symlinks="copy", overwrite=False, errors="report")
+    assert sorted(one.relpath for one in report.failures) == ["file", "link"]
+    assert all(isinstance(one.error, StorageExistsError) for one in report.failures)
+    assert os.readlink(there / "link") == "c"
+    report = transfer.copy(at(local, "src"), at(other, "dst"), symlinks="copy", errors="report")
+    assert [one.relpath for one in report.failures] == ["file"]
+    assert os.readlink(there / "link") == "b"
+    assert (there / "file").read_bytes() == b"mine"
+
+
 def test_t23_copy_fails_what_would_lead_out(local: Mount, other: Mount, tmp_path: Path) -> None:
     plant(local, a__b__src__x=b"x")
     base = tmp_path / "l/a/b/src"

@@ -180,6 +180,43 @@ def test_a_source_replaced_after_it_was_read_stays(memory: Mount) -> None:
         assert origin.keys[path][0] == b"new"
 
 
+@pytest.mark.parametrize("interfered", [False, True])
+def test_a_store_without_conditional_removal_is_looked_at_first(memory: Mount, interfered: bool) -> None:
+    here, origin = objects()
+    origin.set("d/f", b"old")
+    delete = origin.delete
+
+    def plain(path: str, *, version: str | None = None, if_match: str | None = None) -> None:
+        if if_match is not None:
+            if interfered:
+                origin.set(path, b"new")
+            raise UnsupportedOperation("NotImplemented")
+        delete(path)
+
+    origin.delete = plain  # type: ignore[method-assign]
+    report = transfer.move(at(here, "d"), at(memory, "d"), errors="report")
+    assert report.files_failed == interfered
+    assert origin.keys.keys() == ({"d/f"} if interfered else set())
+    if interfered:
+        assert isinstance(report.failures[0].error, StorageConflictError)
+
+
+def test_a_directory_that_cannot_be_removed_is_told(
+    local: Mount, memory: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(local, src__d__f=b"1")
+
+    def denied(path: str) -> None:
+        raise PermissionError(13, "denied")
+
+    monkeypatch.setattr(local.backend, "rmdir", denied)
+    with pytest.raises(StorageTransferError, match="'l:src/d'") as caught:
+        transfer.move(at(local, "src"), at(memory, "dst"))
+    report = caught.value.report
+    assert [(one.relpath, one.operation) for one in report.failures] == [("d", "delete"), ("", "delete")]
+    assert (report.files_copied, report.files_failed, report.failed) == (1, 0, 2)
+
+
 def test_a_lost_answer_to_a_removal_is_not_a_failure(memory: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     _, origin = objects(tells_missing=True)
     here = Mount("s", origin, retry=RetryPolicy(sleep=lambda seconds: None))

@@ -23,7 +23,7 @@ from genro_storage.exceptions import (
     StorageQuotaError,
     StorageUnavailableError,
 )
-from genro_storage.mount import Mount
+from genro_storage.mount import Level, Mount
 from genro_storage.transfer.stream import CHUNK
 
 from .conftest import local_mount
@@ -220,6 +220,29 @@ def test_a_short_read_is_not_a_file(local: Mount) -> None:
     for verify in ("checksum", "none"):
         report = transfer.copy(at(here, "d"), at(local, "e"), errors="report", verify=verify)
         assert (report.files_failed, files(local)) == (2, {})
+
+
+def test_a_target_that_tells_no_size_is_asked(local: Mount) -> None:
+    there, store = objects()
+    plant(local, f=b"bytes")
+    store_it = store._store
+    store._store = lambda key, data, options: replace(store_it(key, data, options), size=None)  # type: ignore[method-assign]
+    assert transfer.copy(at(local, "f"), at(there, "g")).ok
+    assert ("stat", "g") in store.calls
+    store._store = lambda key, data, options: replace(store_it(key, data[:-1], replace(options, size=None)), size=None)  # type: ignore[method-assign]
+    with pytest.raises(StorageCorruptedError, match="holds 4 bytes where 5"):
+        transfer.copy(at(local, "f"), at(there, "h"), verify="size")
+    assert "h" not in store.keys
+
+
+def test_a_target_proven_wrong_that_may_not_be_removed_is_still_told(memory: Mount) -> None:
+    _, store = objects()
+    there = Mount("t", store, level=Level.readwrite)
+    plant(memory, f=b"bytes")
+    store_it = store._store
+    store._store = lambda key, data, options: replace(store_it(key, data, options), hashes={"md5": "0" * 32})  # type: ignore[method-assign]
+    with pytest.raises(StorageCorruptedError, match="'t:g'"):
+        transfer.copy(at(memory, "f"), at(there, "g"))
 
 
 def test_a_target_proven_wrong_is_taken_away(memory: Mount) -> None:

@@ -16,6 +16,7 @@ from ..exceptions import (
     from_builtin,
 )
 from ..paths import refuse_climbing
+from ..types import Features
 from . import _kernel
 
 Links = Literal["inside", "follow", "refuse"]
@@ -27,6 +28,7 @@ KIND, REGULAR, DIRECTORY, LINK = 0o170000, 0o100000, 0o040000, 0o120000
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RACES = 8
+_LONGEST = 4095  # bytes; what lies deeper can be made segment by segment, but no other program could open it
 _TRIES = 40  # as many links as the kernel would follow
 
 
@@ -315,3 +317,19 @@ def folds_case(base: str) -> bool:
         return other != base and os.path.samefile(other, base)
     except OSError:
         return False
+
+
+def local_features(base: str) -> Features:
+    """What the file system that holds `base` is like."""
+    return Features(
+        if_absent="atomic",
+        if_match="advisory",
+        case_sensitive=not folds_case(base),
+        mtime_resolution=1e-6,
+        keeps_mtime=True,
+        keeps_mode=True,
+        max_segment=255,
+        max_key=_LONGEST - len(os.fsencode(base)) - 1,
+        backslash=os.sep == "/",
+        surrogates=True,
+    )

@@ -17,7 +17,7 @@ from ..exceptions import (
     UnsupportedOperation,
 )
 from ..paths import Rules, join
-from ..types import PLAIN, Features, Stat, WriteOptions
+from ..types import PLAIN, Stat, WriteOptions
 from . import _kernel
 from ._localfile import (
     NAMELESS,
@@ -31,11 +31,10 @@ from ._localfile import (
     read_exactly,
     span,
 )
-from ._nofollow import DIRECTORY, KIND, LINK, Tree, base_directory, folds_case, make_directory, real_path
+from ._nofollow import DIRECTORY, KIND, LINK, Tree, base_directory, local_features, make_directory, real_path
 from .base import PAGE, BackendEditor, StorageBackend, Tick, conflict, no_version, order
 from .options import Context, Octal, Options
 
-LONGEST_PATH = 4095  # bytes; what lies deeper can be made segment by segment, but no other program could open it
 _TRIES = 8
 _RULES = Rules(backslash=True, surrogates=True)
 _EDIT = {
@@ -394,19 +393,3 @@ def _local(source: StorageBackend) -> LocalStorage:
     if not isinstance(source, LocalStorage):
         raise UnsupportedOperation("the other side is not in the local file system")
     return source
-
-
-def local_features(base: str) -> Features:
-    """What the file system that holds `base` is like."""
-    return Features(
-        if_absent="atomic",
-        if_match="advisory",
-        case_sensitive=not folds_case(base),
-        mtime_resolution=1e-6,
-        keeps_mtime=True,
-        keeps_mode=True,
-        max_segment=255,
-        max_key=LONGEST_PATH - len(os.fsencode(base)) - 1,
-        backslash=os.sep == "/",
-        surrogates=True,
-    )

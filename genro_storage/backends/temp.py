@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from ..tempfiles import TempFileManager
 from ..tempfiles.manager import MIN_FREE_BYTES
-from ._nofollow import Tree, base_directory
-from .local import LocalStorage, local_features
+from ._nofollow import Tree, base_directory, local_features
+from .local import LocalStorage
 from .options import Context, Options, Size
 
 _FILE, _DIRECTORY = 0o600, 0o700

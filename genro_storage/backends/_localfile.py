@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..exceptions import StorageError
 from ..types import Stat, WriteOptions
@@ -191,7 +191,7 @@ class LocalWriter:
 
     def _born(self, named: bool) -> int:
         # Nobody may read what is to replace a private file before it has that file's mode.
-        mode = 0o666 if self._mode is None else self._mode & 0o777 | 0o200
+        mode = 0o666 if self._mode is None else self._mode & 0o777
         if NAMELESS and not named:
             try:
                 return os.open(self._folder, NAMELESS, mode, dir_fd=self._at)
@@ -304,14 +304,13 @@ class LocalWriter:
         if self._ended:
             return
         self._ended = True
-        try:
+        with suppress(OSError):
             self._close()
-            if self._hidden and self._pid == os.getpid():
+        if self._hidden and self._pid == os.getpid():
+            with suppress(OSError):  # a hidden name that stays is swept by its age
                 os.unlink(self._hidden, dir_fd=self._at)
-        except OSError:
-            pass  # a hidden name that stays is swept by its age
-        finally:
-            if self._at is not None:
+        if self._at is not None:
+            with suppress(OSError):
                 os.close(self._at)
 
     __del__ = discard

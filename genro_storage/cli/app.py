@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -55,9 +56,7 @@ class Interrupts:
 
 def run(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code; every exception ends here."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started us
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end of the process
+    _usable_streams()
     console = Console(json="--json" in arguments)
     with Interrupts() as interrupts, warnings.catch_warnings():
         try:
@@ -75,6 +74,19 @@ def run(arguments: list[str]) -> int:
         except OSError as error:  # of the standard streams; a storage raises errors of ours
             _silence()
             return console.error(error)
+
+
+def _usable_streams() -> None:
+    """Replaces a stream that is closed, and a standard output without a buffer (``PYTHONUNBUFFERED``).
+
+    The latter loses what a pipe does not take at once.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end of the process
+    out = sys.stdout
+    if isinstance(getattr(out, "buffer", None), io.RawIOBase):
+        sys.stdout = open(out.fileno(), "w", encoding=out.encoding, closefd=False)  # noqa: SIM115 - likewise
 
 
 def _command(arguments: list[str]) -> int:

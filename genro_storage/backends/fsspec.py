@@ -7,11 +7,9 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any, ParamSpec, Self, TypeVar
-from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem
-from msgspec import field
 from msgspec.structs import replace
 
 from ..exceptions import (
@@ -33,6 +31,7 @@ from ._fsspec import (
     SPOOL,
     WRAPPERS,
     Connection,
+    FsspecOptions,
     FsspecReader,
     FsspecWriter,
     Kind,
@@ -42,32 +41,10 @@ from ._fsspec import (
     span,
 )
 from .base import BackendReader, BytesReader, StorageBackend, cut, no_version, order
-from .options import Context, Options, Secret
+from .options import Context
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Url(str):
-    """An fsspec URL; one with a password in it is never shown."""
-
-    @classmethod
-    def parse(cls, value: object) -> Self:
-        if not isinstance(value, str):
-            raise ValueError(f"expected a URL, got {type(value).__name__}")
-        return (SecretUrl if urlsplit(value).password else cls)(value)  # type: ignore[return-value]
-
-
-class SecretUrl(Url, Secret):
-    """A URL with a password in it."""
-
-
-class FsspecOptions(Options, frozen=True, kw_only=True):
-    """`url` (any fsspec URL, chained ones too) or `filesystem` (an object); `options` go to the file system."""
-
-    url: Url | None = None
-    filesystem: Any = None
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 class FsspecBackend(StorageBackend):

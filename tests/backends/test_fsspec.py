@@ -87,21 +87,22 @@ class TestObject(TestFile):
 _numbers = itertools.count(1)
 
 
+@pytest.fixture(scope="module")
+def mini_bucket(ministack: S3Endpoint) -> str:
+    return ministack.make_bucket()
+
+
 class TestObjects(BackendSuite):
     """An object store through its fsspec class, as later cloud types are."""
 
     lacks = COMMON - {"implied_dirs", "mtime"} | {"mkdir", "real_dirs", "rmdir"}
     payloads = 20
 
-    @pytest.fixture(scope="class")
-    def bucket(self, ministack: S3Endpoint) -> str:
-        return ministack.make_bucket()
-
     @pytest.fixture
-    def backend(self, ministack: S3Endpoint, bucket: str) -> FsspecBackend:
+    def backend(self, ministack: S3Endpoint, mini_bucket: str) -> FsspecBackend:
         account = {"key": ministack.access_key, "secret": ministack.secret_key}
         options = account | {"endpoint_url": ministack.endpoint, "client_kwargs": {"region_name": ministack.region}}
-        return backend_of(url=f"s3://{bucket}/{next(_numbers)}", options=options)
+        return backend_of(url=f"s3://{mini_bucket}/{next(_numbers)}", options=options)
 
 
 # --- where it is ---

@@ -12,15 +12,25 @@ from hypothesis import settings
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.ministack import MiniStack
 from tests.servers.moto import Moto
-from tests.servers.process import ServerMissing
 from tests.servers.rclone import RcloneS3
+from tests.servers.running import MISSING, running
 from tests.servers.s3 import S3Endpoint, S3Server
 from tests.servers.seaweedfs import SeaweedFS
 
-pytest_plugins = ("genro_storage.testing.plugin",)
+pytest_plugins = ("genro_storage.testing.plugin", "tests.servers.fixtures")
 
-SERVER_FIXTURES = {"seaweedfs", "ministack", "moto", "rclone_s3"}
-MISSING = "SERVER MISSING: "
+SERVER_FIXTURES = {"seaweedfs", "ministack", "moto", "rclone_s3", "gcs", "azurite"}
+FOREIGN = (
+    "AWS_",
+    "AZURE_",
+    "CLOUDSDK_",
+    "FSSPEC_",
+    "GCSFS_",
+    "GENRO_STORAGE_",
+    "GITHUB_",
+    "GOOGLE_",
+    "STORAGE_EMULATOR_",
+)
 
 # On a loaded machine an example's time says nothing about the code.
 settings.register_profile("genro", deadline=None)
@@ -29,9 +39,9 @@ settings.load_profile("genro")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the developer's own cloud accounts and configuration out of every test."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "GENRO_STORAGE_", "FSSPEC_"))]:
+    for name in [name for name in os.environ if name.startswith(FOREIGN) or name in ("GH_TOKEN", "SSH_AUTH_SOCK")]:
         del os.environ[name]
-    os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+    os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "NO_GCE_CHECK": "true"}
     os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 
 
@@ -56,40 +66,33 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(f"{why} ({tests} tests skipped)", red=True)
 
 
-def running(server: S3Server) -> Iterator[S3Endpoint]:
-    """A server for the session; one that is not installed skips loudly, or fails where GENRO_REQUIRE_SERVERS is set."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(server)
-        except ServerMissing as missing:
-            if os.environ.get("GENRO_REQUIRE_SERVERS"):
-                raise
-            pytest.skip(f"{MISSING}{missing}")
-        yield server.s3
+def addresses(server: S3Server) -> Iterator[S3Endpoint]:
+    """As `running`, but yields how to reach the server."""
+    yield from (started.s3 for started in running(server))
 
 
 @pytest.fixture(scope="session")
 def seaweedfs() -> Iterator[S3Endpoint]:
     """SeaweedFS, the first choice: signatures, atomic conditions, versions. One per test process."""
-    yield from running(SeaweedFS())
+    yield from addresses(SeaweedFS())
 
 
 @pytest.fixture(scope="session")
 def ministack() -> Iterator[S3Endpoint]:
     """MiniStack, the second opinion: AWS listing order, sub-second times, no authentication."""
-    yield from running(MiniStack())
+    yield from addresses(MiniStack())
 
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[S3Endpoint]:
     """Moto: versions and tags, no signatures; never for throughput."""
-    yield from running(Moto())
+    yield from addresses(Moto())
 
 
 @pytest.fixture(scope="session")
 def rclone_s3() -> Iterator[S3Endpoint]:
     """rclone `serve s3`, a weak S3: no conditional writes, no versions."""
-    yield from running(RcloneS3())
+    yield from addresses(RcloneS3())
 
 
 @pytest.fixture

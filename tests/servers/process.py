@@ -20,6 +20,8 @@ from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
+# Where .ci/run puts servers that are no Python packages.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genro-storage-tests"
 PR_SET_PDEATHSIG = 1
 
 
@@ -31,16 +33,17 @@ class ServerFailed(RuntimeError):
     """A server did not start; the message ends with the tail of its log."""
 
 
-def find_program(name: str) -> str:
-    """The path of a program: beside this interpreter first, then on PATH.
+def find_program(name: str, remedy: str = "pip install 'genro-storage[test]'", also: Sequence[Path] = ()) -> str:
+    """The path of a program: beside this interpreter first, then on PATH, then in further folders.
 
     Raises:
-        ServerMissing: it is in neither place.
+        ServerMissing: it is in none of these; the message ends with the remedy.
     """
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
+    found = found or next((str(folder / name) for folder in also if (folder / name).exists()), None)
     if not found:
-        raise ServerMissing(f"{name} is not installed: pip install 'genro-storage[test]'")
+        raise ServerMissing(f"{name} is not installed: {remedy}")
     return found
 
 
@@ -82,6 +85,15 @@ def answers(url: str) -> bool:
         connection.close()
 
 
+def greets(port: int, prefix: bytes) -> bool:
+    """Whether a server on this port of 127.0.0.1 speaks first, and what it says begins with the prefix."""
+    try:
+        with socket.create_connection((HOST, port), timeout=2) as connection:
+            return connection.recv(len(prefix), socket.MSG_WAITALL) == prefix
+    except OSError:
+        return False
+
+
 def die_with_parent() -> Callable[[], None] | None:
     """What the child runs before exec so that it does not outlive a killed test process (Linux only)."""
     if sys.platform != "linux":
@@ -98,6 +110,8 @@ class ServerProcess:
     """
 
     program: ClassVar[str]
+    remedy: ClassVar[str] = "pip install 'genro-storage[test]'"
+    also: ClassVar[Sequence[Path]] = ()  # folders searched after PATH
     start_seconds: ClassVar[float] = 30
     attempts: ClassVar[int] = 3
 
@@ -140,7 +154,7 @@ class ServerProcess:
             ServerMissing: the program is not installed.
             ServerFailed: it ended or stayed silent in every attempt.
         """
-        program = find_program(self.program)
+        program = find_program(self.program, self.remedy, self.also)
         error = ServerFailed(self.program)
         for _ in range(self.attempts):
             self.stop()  # what an earlier attempt left
@@ -150,8 +164,12 @@ class ServerProcess:
                 error = failed
         raise error
 
+    def make_folder(self) -> Path:
+        """A fresh folder of its own, removed by stop()."""
+        return Path(tempfile.mkdtemp(prefix=f"{Path(self.program).name}-"))
+
     def _start_once(self, program: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{Path(self.program).name}-"))
+        self.folder = self.make_folder()
         (self.folder / "data").mkdir()
         command = [str(word) for word in self.command(program)]
         with self.log.open("wb") as log:

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import time
 import warnings
 from contextlib import closing
 from types import FrameType
@@ -19,17 +20,20 @@ from .parser import main_parser, parse_verb, split_paths
 from .places import Places
 from .session import Session
 
+PATIENCE = 1.0
+"""Seconds in which further signals are taken for the first one, sent twice."""
+
 
 class Interrupts:
     """Makes SIGTERM end the command as Ctrl-C does: what is in flight is discarded first.
 
-    A second signal is ignored while that happens, a third leaves at once. Where a parent made the shell ignore a signal
-    (``nohup``, a background job), it stays ignored.
+    A signal after that, once `PATIENCE` is over, leaves at once: a dead server may keep a request waiting for long.
+    Where a parent made the shell ignore a signal (``nohup``, a background job), it stays ignored.
     """
 
     def __init__(self) -> None:
         self.code = 128 + signal.SIGINT
-        self._count = 0
+        self._first: float | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -42,11 +46,11 @@ class Interrupts:
         return self
 
     def _received(self, number: int, frame: FrameType | None) -> None:
-        self._count += 1
-        if self._count == 1:
-            self.code = 128 + number
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self.code = now, 128 + number
             raise KeyboardInterrupt
-        if self._count > 2:
+        if now - self._first > PATIENCE:
             os._exit(self.code)
 
     def __exit__(self, *exception: object) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from genro_storage import StorageManager, __version__
+from genro_storage.cli import app
 from genro_storage.cli.app import Interrupts
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.s3 import S3Endpoint
@@ -145,16 +146,19 @@ def test_a_signal_that_a_parent_ignores_stays_ignored(here: Path) -> None:
     assert (here / "x").stat().st_size == MIB + 3
 
 
-def test_a_second_signal_does_not_disturb_and_a_third_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_signal_twice_does_not_disturb_and_a_later_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
+    now = [100.0]
     monkeypatch.setattr(os, "_exit", left.append)
+    monkeypatch.setattr("genro_storage.cli.app.time.monotonic", lambda: now[0])
     before = signal.getsignal(signal.SIGTERM)
     with Interrupts() as interrupts:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         assert (interrupts.code, left) == (143, [])
-        signal.raise_signal(signal.SIGTERM)
+        now[0] += app.PATIENCE + 0.1
+        signal.raise_signal(signal.SIGINT)
         assert left == [143]
     assert signal.getsignal(signal.SIGTERM) == before
 

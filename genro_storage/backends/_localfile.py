@@ -86,22 +86,19 @@ def put_new(
 
     None, and nothing changed, where something has the name already or the system has no nameless files.
     """
-    # The look is not for safety: it spares a nameless file that could not be linked.
     try:
         if at is None:
-            if os.access(name, os.F_OK):
-                return None
             fd = os.open(name[: name.rfind("/") + 1], NAMELESS, 0o666)
         else:
-            if os.access(name, os.F_OK, dir_fd=at):
-                return None
             fd = os.open(".", NAMELESS, 0o666, dir_fd=at)
     except OSError as error:
         if error.errno in _NO_NAMELESS:
             return None
         raise
     try:
-        check_size(options.size, write_all(fd, data))
+        written = write_all(fd, data)
+        if options.size is not None:
+            check_size(options.size, written)
         st = os.fstat(fd)
         _kernel.name_open_file(fd, name, at)
         return described(path, st)

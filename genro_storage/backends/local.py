@@ -64,8 +64,8 @@ class LocalStorage(StorageBackend):
     _tree: Tree
     _file_mode: int | None = None
     _fsync = False
-    _plain = False
-    """Whether a new file needs nothing but its bytes."""
+    _plain = False  # whether a new file needs nothing but its bytes
+    _replaced = False  # whether the last `put` replaced a file: a guess at the next one, locked by nobody
 
     def __init__(self, options: Any, context: Context = Context()) -> None:  # noqa: B008 - immutable
         self.options = options
@@ -234,12 +234,16 @@ class LocalStorage(StorageBackend):
     def _put_new(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions) -> Stat | None:
         """The short way to a name that nothing has; None where it does not lead there."""
         at, name = self._tree.locate(path)
-        if at is None:
-            return put_new(path, None, name, data, options)
         try:
-            return put_new(path, at, name, data, options)
+            # After a replacement another one is likely: a look spares a nameless file that could not be named.
+            if self._replaced and os.access(name, os.F_OK, dir_fd=at):
+                return None
+            stat = put_new(path, at, name, data, options)
+            self._replaced = stat is None
+            return stat
         finally:
-            os.close(at)
+            if at is not None:
+                os.close(at)
 
     def _writer(self, path: str, options: WriteOptions, named: bool) -> LocalWriter:
         """`named`: where a file is to be replaced, under a hidden name at once; that is soon over and costs less."""

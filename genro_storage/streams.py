@@ -128,7 +128,8 @@ class RawReader(io.RawIOBase):
 
     def __init__(self, open_range: OpenRange) -> None:
         self._open_range = open_range
-        self._reader: BackendReader | None = open_range(0, None, None)
+        self._reader: BackendReader | None = None  # so that a file that never opened can be closed
+        self._reader = open_range(0, None, None)
         self.stat: Stat = self._reader.stat
         self._position = 0
         self._at = 0

@@ -211,8 +211,8 @@ def test_a_full_disk(small_disk: tuple[Path, str], here: Path, cli: Run, configu
     (disk / "old").write_text("old")
     for target in ("old", "new"):
         told(cli("cp", "big", f"disk:{target}"), 1, f"{why}: 'disk:{target}'")
-        told(cli("mv", "big", f"disk:{target}"), 1, f"{why}: 'disk:{target}'")
         told(cli("cp", "-", f"disk:{target}", stdin=bytes(3 << 20)), 1, f"{why}: 'disk:{target}'")
+    told(cli("mv", "big", "disk:old"), 1, f"{why}: 'disk:old'")
     ran = cli("cp", "-r", "tree", "disk:tree")
     assert (ran.code, ran.err) == (1, f"genro-storage: {why}: 'disk:tree/big'\n")
     assert (here / "big").stat().st_size == 3 << 20, "what could not be moved stays"

@@ -252,7 +252,7 @@ def run(case: str, backend: StorageBackend, given: Mapping[str, object]) -> None
     names = method.__code__.co_varnames[1 : method.__code__.co_argcount]
     if "tree" in names:
         fixtures["tree"] = BackendSuite.tree.__wrapped__(BackendSuite(), mount)  # type: ignore[attr-defined]
-    method(test_suites.TestMemory(), **{name: fixtures[name] for name in names})
+    method(BackendSuite(), **{name: fixtures[name] for name in names})
 
 
 @pytest.mark.parametrize(("driver", "case", "given"), CAUGHT)

@@ -73,6 +73,11 @@ def powers(backend: StorageBackend) -> frozenset[str]:
     return backend.abilities | {word for word, holds in facts.items() if holds}
 
 
+def suite_name(suite: object) -> str:
+    """``module::class``, the module without its packages."""
+    return f"{type(suite).__module__.rpartition('.')[2]}::{type(suite).__name__}"
+
+
 class Suite:
     """A test class that leaves out, before collection, the cases whose need is in `lacks`: nothing is ever skipped.
 
@@ -94,4 +99,4 @@ class Suite:
     @pytest.fixture(autouse=True)
     def _told_to_the_table(self, record_property: Callable[[str, object], None]) -> None:
         """For `genro_storage.testing.plugin`, which prints the table."""
-        record_property("storage_suite", (type(self).__name__, sorted(self.lacks | self.unkept)))
+        record_property("storage_suite", (suite_name(self), sorted(self.lacks | self.unkept)))

@@ -20,6 +20,7 @@ from ..manager import StorageManager
 from ..nodes import StorageNode
 from .faulty import FaultPlan, FaultyBackend
 from .reading import payload
+from .suite import suite_name
 
 LARGE = 9 * 1024 * 1024 + 17
 
@@ -79,7 +80,7 @@ class Transfers:
 
     @pytest.fixture(autouse=True)
     def _told_to_the_table(self, record_property: Any) -> None:
-        record_property("storage_suite", (type(self).__name__, []))
+        record_property("storage_suite", (suite_name(self), []))
 
 
 class FileTransfers(Transfers):

@@ -44,7 +44,6 @@ DOORS = {
     "redis": "records.redis",
     "asyncpg": "records.postgres",
     "starlette": "service.*",
-    "rich": "cli.*",
     "pytest": "testing.*",
     "hypothesis": "testing.*",
 }

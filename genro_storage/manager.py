@@ -177,6 +177,8 @@ class StorageManager:
         """
         try:
             name, _, rest = path.partition(":")  # type: ignore[union-attr]
+            if rest[:2] == "//":
+                raise KeyError(name)  # a URL is never a path, not even where a mount has the name of its scheme
             mount = self._table.mounts[name]
             rest = paths.normalise(rest, mount.rules)
         except (AttributeError, KeyError, StoragePathError):

@@ -305,6 +305,20 @@ def test_what_node_refuses_every_door_refuses(yard: Yard, text: str) -> None:
             raise AssertionError(f"{name} takes {text!r}") from None
 
 
+@pytest.mark.parametrize("url", ["m://f.txt", "m:///f.txt", "m://../canary", "file:///etc/passwd", "http://h/x"])
+def test_urls_are_never_paths(yard: Yard, url: str) -> None:
+    """Strings from users do not choose hosts, and a mount named as a scheme does not take its URLs."""
+    yard.tidy()
+    doors: list[Callable[[str], object]] = [
+        *(yard.manager.node, file(yard).copy_to, file(yard).move_to, file(yard).rename, file(yard).replace),
+        *((yard.root / "link").symlink_to, lambda it: yard.manager.copy(it, "m:x"), file(yard).relative_to),
+    ]
+    for door in doors:
+        with pytest.raises(StoragePathError, match="is a URL"):
+            door(url)
+    assert (yard.root / "d/f.txt").read_bytes() == b"inside"
+
+
 @pytest.mark.parametrize("wrong", [b"f", 1, ["f"], ("f",), {"f": 1}, object()])
 def test_other_types_are_type_errors(yard: Yard, wrong: object) -> None:
     doors: list[Callable[[object], object]] = [

@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import UTC, datetime
@@ -89,7 +89,7 @@ class Connection:
         """Uploads that are neither complete nor aborted."""
 
     def forget(self) -> None:
-        """Called in the child of a fork: the parent's sockets are not ours to close, so they are only let go."""
+        """Called in the child of a fork: what the parent had open is kept as it is, and no longer used."""
         _inherited.append((self._client, self._fs))
         self._reset()
 
@@ -192,11 +192,20 @@ class Connection:
             check_process(lease.pid)
         return self.wait(self._start(coroutine))
 
+    def drop(self, lease: Lease, close: Callable[[], object]) -> None:
+        """Ends what `hold` began, and never waits."""
+        if lease.pid == os.getpid():
+            self.post(close)
+        lease.give_back()
+
     def post(self, call: Any, *args: Any) -> None:
         """Has the loop call this some time; never waits, so that finalizers may use it."""
         loop = self._loop
-        if loop is not None and not loop.is_closed() and self._pid == os.getpid():
-            loop.call_soon_threadsafe(call, *args)
+        if loop is not None and self._pid == os.getpid():
+            try:
+                loop.call_soon_threadsafe(call, *args)
+            except RuntimeError:  # the loop ended first
+                pass
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         assert self._loop is not None
@@ -225,12 +234,8 @@ class Connection:
                 future.cancel()
 
     def __del__(self) -> None:
-        client = self._client
-        if client is not None:
-            try:
-                self.post(spawn, client.__aexit__, None, None, None)
-            except RuntimeError:  # the loop ended first
-                pass
+        if self._client is not None:
+            self.post(spawn, self._client.__aexit__, None, None, None)
 
     # --- what users expect ---
 
@@ -323,8 +328,23 @@ _spawned: set[Any] = set()
 
 
 def _after_fork() -> None:
-    for connection in list(_live):
+    connections = list(_live)
+    for loop in {connection._loop for connection in connections}:
+        _let_go(loop)
+    for connection in connections:
         connection.forget()
+
+
+def _let_go(loop: Any) -> None:
+    """Makes the child's copies of the parent's sockets lead nowhere, before anything here closes them.
+
+    A fork shares connections and the queue of their events: a TLS connection ended here would be ended for the parent,
+    and a socket taken from the queue here would never be heard of there.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in list(getattr(loop, "_transports", ())):
+        os.dup2(nowhere, descriptor, inheritable=False)
+    os.close(nowhere)
 
 
 def _at_exit() -> None:

@@ -105,11 +105,7 @@ class S3Reader:
         """Gives the connection back; idempotent."""
         body, self._body = self._body, None
         if body is not None:
-            try:
-                self._connection.post(body.close)
-            except RuntimeError:  # the loop ended first
-                pass
-            self._lease.give_back()
+            self._connection.drop(self._lease, body.close)
 
     def __del__(self) -> None:
         if getattr(self, "_body", None) is not None:

@@ -329,10 +329,7 @@ class S3Writer:
 
     def __del__(self) -> None:
         if getattr(self, "_open", False) and self._pid == os.getpid() and self._upload is not None:
-            try:
-                self._upload.abandon()
-            except RuntimeError:  # the loop ended first
-                pass
+            self._upload.abandon()
 
 
 def _check_hashes(data: bytes, hashes: Mapping[str, str]) -> None:

@@ -19,7 +19,22 @@ from tests.servers.seaweedfs import SeaweedFS
 
 pytest_plugins = ("genro_storage.testing.plugin", "tests.servers.fixtures")
 
-SERVER_FIXTURES = {"seaweedfs", "ministack", "moto", "rclone_s3", "gcs", "azurite"}
+SERVER_FIXTURES = {
+    "seaweedfs",
+    "ministack",
+    "moto",
+    "rclone_s3",
+    "gcs",
+    "azurite",
+    "sshd",
+    "samba",
+    "ftp",
+    "ftps",
+    "webdav",
+    "webdav_tls",
+    "caddy",
+    "caddy_tls",
+}
 FOREIGN = (
     "AWS_",
     "AZURE_",

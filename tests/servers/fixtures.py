@@ -8,8 +8,13 @@ import pytest
 
 from .azure import AzureEndpoint
 from .azurite import Azurite
+from .caddy import Caddy
+from .ftp import Ftp
 from .gcs.server import GcsServer
 from .running import running
+from .samba import Samba
+from .sshd import Sshd
+from .webdav import WebDav
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +27,51 @@ def gcs() -> Iterator[GcsServer]:
 def azurite() -> Iterator[AzureEndpoint]:
     """Azurite: Azure Blob storage but for version ids (those: `azure_versions`)."""
     yield from (server.azure for server in running(Azurite()))
+
+
+@pytest.fixture(scope="session")
+def sshd() -> Iterator[Sshd]:
+    """OpenSSH serving SFTP, locked into its own folder when the tests run as root."""
+    yield from running(Sshd())
+
+
+@pytest.fixture(scope="session")
+def samba() -> Iterator[Samba]:
+    """Samba: a share to write and a read-only one."""
+    yield from running(Samba())
+
+
+@pytest.fixture(scope="session")
+def ftp() -> Iterator[Ftp]:
+    """FTP with a writer, a reader and the anonymous user."""
+    yield from running(Ftp())
+
+
+@pytest.fixture(scope="session")
+def ftps() -> Iterator[Ftp]:
+    """FTP that demands TLS, with a certificate nobody trusts."""
+    yield from running(Ftp(tls=True))
+
+
+@pytest.fixture(scope="session")
+def webdav() -> Iterator[WebDav]:
+    """WebDAV with Basic or bearer credentials."""
+    yield from running(WebDav())
+
+
+@pytest.fixture(scope="session")
+def webdav_tls() -> Iterator[WebDav]:
+    """WebDAV over TLS, with a certificate nobody trusts."""
+    yield from running(WebDav(tls=True))
+
+
+@pytest.fixture(scope="session")
+def caddy() -> Iterator[Caddy]:
+    """HTTP with ranges, conditions, an HTML index and places that ask for credentials."""
+    yield from running(Caddy())
+
+
+@pytest.fixture(scope="session")
+def caddy_tls() -> Iterator[Caddy]:
+    """The same over TLS, with a certificate nobody trusts."""
+    yield from running(Caddy(tls=True))

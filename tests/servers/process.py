@@ -86,10 +86,10 @@ def answers(url: str) -> bool:
 
 
 def greets(port: int, prefix: bytes) -> bool:
-    """Whether a server on this port of 127.0.0.1 speaks first, and what it says begins with the prefix."""
+    """Whether a server on this port of 127.0.0.1 takes a connection and speaks first, beginning with the prefix."""
     try:
         with socket.create_connection((HOST, port), timeout=2) as connection:
-            return connection.recv(len(prefix), socket.MSG_WAITALL) == prefix
+            return not prefix or connection.recv(len(prefix), socket.MSG_WAITALL) == prefix
     except OSError:
         return False
 
@@ -166,7 +166,7 @@ class ServerProcess:
 
     def make_folder(self) -> Path:
         """A fresh folder of its own, removed by stop()."""
-        return Path(tempfile.mkdtemp(prefix=f"{Path(self.program).name}-"))
+        return Path(tempfile.mkdtemp(prefix=f"{type(self).__name__.lower()}-"))
 
     def _start_once(self, program: str) -> None:
         self.folder = self.make_folder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import botocore.session
+import psutil
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
@@ -249,6 +251,18 @@ def test_stop_leaves_nothing(seaweedfs: S3Endpoint) -> None:
     assert not folder.exists()
     assert all(is_free(port) for port in ports)
     assert not [left for port in ports for left in Path("/tmp").glob(f"seaweedfs-*{port}.sock")]
+
+
+@pytest.mark.parametrize("name", ["sshd", "samba", "ftp", "webdav", "caddy"])
+def test_nothing_listens_but_on_the_loopback(request: pytest.FixtureRequest, name: str) -> None:
+    server: ServerProcess = request.getfixturevalue(name)
+    assert server._process is not None
+    main = psutil.Process(server._process.pid)
+    listening = set()
+    for process in [main, *main.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a connection that just ended
+            listening |= {c.laddr for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    assert listening == {("127.0.0.1", server.port)}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")

@@ -16,7 +16,7 @@ import msgspec
 from . import paths
 from .backends import ALIASES, backend_class
 from .backends.base import StorageBackend
-from .backends.options import Context, Duration, Options, Secret
+from .backends.options import Context, Duration, Options, secrets_in, shown
 from .config import Config
 from .exceptions import StorageConfigError, StorageError, StoragePathError
 from .mount import Level, Mount
@@ -242,7 +242,7 @@ class Builder:
             level=entry.level,
             retry=entry.retry,
             allow_backslash=entry.allow_backslash,
-            secrets=[value for value in _fields(backend.options).values() if isinstance(value, Secret)],
+            secrets=list(secrets_in(_fields(backend.options))),
         )
 
 
@@ -335,11 +335,7 @@ def _fields(options: Any) -> dict[str, Any]:
 
 def redacted(mount: Mount) -> dict[str, Any]:
     """The options of a mount with every secret shown as ``***``."""
-    return {
-        key: "***" if isinstance(value, Secret) else value
-        for key, value in _fields(mount.backend.options).items()
-        if value not in (None, "")
-    }
+    return shown({key: value for key, value in _fields(mount.backend.options).items() if value not in (None, "")})
 
 
 # URLs: an unnamed mount for each scheme and authority

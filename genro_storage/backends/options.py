@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Self
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -41,6 +44,45 @@ class Secret(str):
         if not isinstance(value, str):
             raise ValueError(f"expected text, got {type(value).__name__}")
         return cls(value)
+
+
+_TELLING = re.compile("secret|passw|passphrase|token|credential|signature|sas|(^|_)key($|_)", re.IGNORECASE)
+"""Names of the settings that go on to a driver's library and that nobody else should see."""
+
+
+def shown(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for people's eyes: every secret is ``***``, those inside the settings of a driver's library too."""
+    return {key: _shown(key, value, nested=False) for key, value in options.items()}
+
+
+def _shown(key: str, value: object, *, nested: bool) -> object:
+    if isinstance(value, Mapping):
+        return {name: _shown(str(name), inner, nested=True) for name, inner in value.items()}
+    return "***" if _is_secret(key, value, nested) else value
+
+
+def secrets_in(options: Mapping[str, Any], *, nested: bool = False) -> Iterator[str]:
+    """The texts that no message may hold: what `shown` hides, and passwords inside URLs."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from secrets_in(value, nested=True)
+        elif _is_secret(str(key), value, nested) and isinstance(value, str):
+            yield value
+            if password := _password(value):
+                yield password
+
+
+def _is_secret(key: str, value: object, nested: bool) -> bool:
+    if isinstance(value, Secret):
+        return True
+    return nested and value is not None and bool(_TELLING.search(key) or (isinstance(value, str) and _password(value)))
+
+
+def _password(text: str) -> str | None:
+    try:
+        return urlsplit(text).password if "@" in text else None
+    except ValueError:  # not a URL
+        return None
 
 
 class Options(Struct, frozen=True, kw_only=True):

@@ -201,6 +201,24 @@ def test_a_password_in_the_url_is_not_shown() -> None:
         assert manager.mounts["m"].options["url"] == "memory://x"
 
 
+def test_secrets_for_the_library_are_not_shown(tmp_path: Path) -> None:
+    given = {
+        "auto_mkdir": True,
+        "password": "hush",
+        "client_kwargs": {"aws_secret_access_key": "hush", "region_name": "r", "proxy": "http://u:hush@h"},
+    }
+    with StorageManager([{"name": "m", "type": "fsspec", "url": f"file://{tmp_path}", "options": given}]) as manager:
+        info = manager.mounts["m"]
+        assert "hush" not in repr(info)
+        assert info.options["options"] == {
+            "auto_mkdir": True,
+            "password": "***",
+            "client_kwargs": {"aws_secret_access_key": "***", "region_name": "r", "proxy": "***"},
+        }
+        failure = manager._mounts["m"].guard.failure(ValueError("hush!"), "read", "f")
+        assert "hush" not in str(failure)
+
+
 def test_equal_keys_are_one_storage() -> None:
     one, two = backend_of(url="memory://a"), backend_of(url="memory://a")
     assert one.storage_id == two.storage_id

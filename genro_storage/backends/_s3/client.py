@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -221,8 +221,9 @@ class Connection:
 
     def close(self, timeout: float = 5) -> None:
         """Aborts what is being uploaded and closes the connections; a later call opens new ones."""
-        for upload in list(self.open):
-            upload.abort()
+        uploads = list(self.open)
+        self.open.clear()
+        wait([self._start(upload.aborting()) for upload in uploads], timeout)
         with self._lock:
             client, self._client, fs, self._fs = self._client, None, self._fs, None
         del fs

@@ -226,7 +226,7 @@ class Multipart:
         self._stop()
         for _ in range(ABORT_TRIES):
             try:
-                self._connection.run(self._aborting())
+                self._connection.run(self._abort_request())
             except Exception as error:  # noqa: BLE001 - a driver call; nobody is left to tell, cleanup finds the rest
                 if status_of(error) == 404:
                     return
@@ -235,15 +235,19 @@ class Multipart:
 
     def abandon(self) -> None:
         """As `abort`, without waiting: for finalizers, which may run on the loop's own thread."""
-        self._stop()
-        self._connection.post(spawn, self._aborting)
+        self._connection.post(spawn, self.aborting)
 
     def _stop(self) -> None:
         sending, self._sending, self._part = self._sending, None, None
         if sending is not None:
             sending.cancel()
 
-    def _aborting(self) -> Any:
+    async def aborting(self) -> None:
+        """One try, for when nobody has the time for more."""
+        self._stop()
+        await self._abort_request()
+
+    def _abort_request(self) -> Any:
         return self._client.abort_multipart_upload(**self._target.request, **self._id)
 
 

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from genro_storage import StorageManager, StorageNode
-from genro_storage.exceptions import StorageError, StoragePathError
+from genro_storage.exceptions import StorageError, StoragePathError, StorageTransferError, StorageWarning
+from tests.servers.s3 import S3Endpoint
 
 CANARY = b"the canary outside of the mount"
 BASE = "\N{SNOWMAN}"  # stands for the absolute path of the directory around the mount
@@ -337,3 +338,43 @@ def test_other_types_are_type_errors(yard: Yard, wrong: object) -> None:
             door(wrong)
     with pytest.raises(StoragePathError):
         yard.manager.node(None)  # type: ignore[arg-type]
+
+
+# --- keys that came into a bucket by another way ---
+
+ODD_KEYS = (
+    "d/../../escaped",
+    "d/../x",
+    "d/a//b",
+    "d/./c",
+    "d//",
+    "d/back\\slash",
+    "d/.genro/hidden",
+    "d/..",
+    "d/sub/../y",
+)
+
+
+def test_keys_no_path_can_express(ministack: S3Endpoint, yard: Yard) -> None:
+    """R25, T21: listed keys that are no paths are passed over with one warning, fail one by one in a copy, land nowhere
+    else, and go with the directory that holds them."""
+    bucket = ministack.make_bucket()
+    for key in (*ODD_KEYS, "d/ok", "d/e/ok", "d2/stays", "escaped"):
+        ministack.checked("PUT", bucket, f"p/{key}", body=key.encode())
+    yard.tidy()
+    yard.manager.add_mount({"name": "s", "type": "s3", **ministack.options(bucket), "path": "p"})
+    source = yard.manager.node("s:d")
+    with pytest.warns(StorageWarning, match="cannot be written as a path"):
+        assert [node.path for node in source.children()] == ["d/a", "d/e", "d/ok", "d/sub"]
+    with pytest.raises(StorageTransferError) as caught:
+        source.copy_to("m:copied")
+    yard.judge(None)
+    found = {str(path.relative_to(yard.inside)) for path in yard.inside.rglob("*") if path.is_file()}
+    assert found == {"copied/ok", "copied/e/ok", "d/f.txt"}
+    report = caught.value.report
+    assert report.files_copied == 2
+    assert {type(failure.error) for failure in report.failures} == {StoragePathError}
+    source.delete()
+    left = {node.path for node, stat in yard.manager.node("s:").scan(recursive=True) if stat.is_file}
+    assert left == {"d2/stays", "escaped"}
+    assert ministack.checked("GET", bucket, query={"prefix": "p/d/"}).body.count(b"<Key>") == 0

@@ -34,6 +34,8 @@ SERVER_FIXTURES = {
     "webdav_tls",
     "caddy",
     "caddy_tls",
+    "github",
+    "git_repository",
 }
 FOREIGN = (
     "AWS_",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,10 @@ from .azurite import Azurite
 from .caddy import Caddy
 from .ftp import Ftp
 from .gcs.server import GcsServer
-from .running import running
+from .github import GitHubServer
+from .gitrepo import GitRepository, make_repository
+from .process import ServerMissing
+from .running import miss, running
 from .samba import Samba
 from .sshd import Sshd
 from .webdav import WebDav
@@ -75,3 +79,20 @@ def caddy() -> Iterator[Caddy]:
 def caddy_tls() -> Iterator[Caddy]:
     """The same over TLS, with a certificate nobody trusts."""
     yield from running(Caddy(tls=True))
+
+
+@pytest.fixture(scope="session")
+def github() -> Iterator[GitHubServer]:
+    """GitHub's REST API over real repositories, in this process."""
+    yield from running(GitHubServer())
+
+
+@pytest.fixture
+def git_repository(tmp_path: Path) -> GitRepository:
+    """The repository of `make_repository`, made by the real git; a test may go on with it."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    try:
+        return make_repository(folder)
+    except ServerMissing as missing:
+        miss(missing)

@@ -125,7 +125,7 @@ def test_addressing(opened: Open, proxy: FaultProxy, seaweedfs: S3Endpoint) -> N
     proxy.answer(404, "NoSuchKey", times=None)
     here = S3Endpoint("http://s3.test", "k", "s")
     for addressing, host, path in (("virtual", "tub.s3.test", "/f"), ("path", "s3.test", "/tub/f")):
-        options = {"proxies": {"http": proxy.endpoint}}
+        options = {"proxies": {"http": proxy.endpoint}, "s3": {"payload_signing_enabled": True}}
         backend = opened(here, bucket="tub", path="", addressing=addressing, client_options=options)
         with pytest.raises(StorageNotFoundError):
             backend.get("f")

@@ -144,12 +144,12 @@ class Connection:
             "max_pool_connections": options.max_connections,
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
-            "s3": {"addressing_style": options.addressing},
             "http_session_cls": OneTrySession,
         }
         if options.anon:
             settings["signature_version"] = UNSIGNED
-        return settings | options.client_options
+        own = {"s3": {"addressing_style": options.addressing} | options.client_options.get("s3", {})}
+        return settings | options.client_options | own
 
     # --- running ---
 

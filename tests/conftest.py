@@ -26,6 +26,7 @@ SERVER_FIXTURES = {
     "rclone_s3",
     "gcs",
     "azurite",
+    "azure_versions",
     "sshd",
     "samba",
     "ftp",

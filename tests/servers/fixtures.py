@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from .azure import AzureEndpoint
+from .azure_versions import AzureVersions
 from .azurite import Azurite
 from .caddy import Caddy
 from .ftp import Ftp
@@ -31,6 +32,12 @@ def gcs() -> Iterator[GcsServer]:
 def azurite() -> Iterator[AzureEndpoint]:
     """Azurite: Azure Blob storage but for version ids (those: `azure_versions`)."""
     yield from (server.azure for server in running(Azurite()))
+
+
+@pytest.fixture(scope="session")
+def azure_versions() -> Iterator[AzureEndpoint]:
+    """An Azure account with versioning, in this process; checks no key."""
+    yield from (server.azure for server in running(AzureVersions()))
 
 
 @pytest.fixture(scope="session")

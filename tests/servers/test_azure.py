@@ -22,7 +22,7 @@ from tests.servers.azure import AzureEndpoint
 from tests.servers.faultproxy import FaultProxy
 
 
-@pytest.fixture(params=["azurite"])
+@pytest.fixture(params=["azurite", "azure_versions"])
 def server(request: pytest.FixtureRequest) -> AzureEndpoint:
     """Each Azure server in turn."""
     return request.getfixturevalue(request.param)
@@ -96,6 +96,11 @@ def test_copy_inside_the_service(server: AzureEndpoint, container: ContainerClie
     with container.get_blob_client("k") as source, container.get_blob_client("copy") as target:
         assert target.start_copy_from_url(source.url)["copy_status"] == "success"
         assert target.get_blob_properties().metadata == {"m": "1"}
+        with pytest.raises(HttpResponseError) as refused:
+            target.start_copy_from_url(
+                source.url, source_etag='"0x1"', source_match_condition=MatchConditions.IfNotModified
+            )
+        assert refused.value.status_code == 412
     assert server.blobs(container.container_name) == {"copy": b"bytes", "k": b"bytes"}
 
 
@@ -152,3 +157,60 @@ def test_azurite_tags_and_snapshots(azurite: AzureEndpoint) -> None:
         blob.upload_blob(b"2", overwrite=True)
         assert blob.download_blob().readall() == b"2"
         assert snapshot
+
+
+# --- versions ---
+
+
+@pytest.fixture
+def versioned(azure_versions: AzureEndpoint) -> Iterator[ContainerClient]:
+    with azure_versions.client() as client, client.get_container_client(azure_versions.make_container()) as made:
+        yield made
+
+
+def versions(container: ContainerClient, **keys: object) -> list[tuple[str, str, bool]]:
+    found = container.list_blobs(include=["versions"], **keys)
+    return [(blob.name, blob.version_id, bool(blob.is_current_version)) for blob in found]
+
+
+def test_versions_are_kept_in_order(versioned: ContainerClient) -> None:
+    with versioned.get_blob_client("k") as blob:
+        ids = [blob.upload_blob(text, overwrite=True)["version_id"] for text in (b"1", b"2", b"3")]
+        assert ids == sorted(set(ids))
+        assert versions(versioned) == [("k", ids[0], False), ("k", ids[1], False), ("k", ids[2], True)]
+        assert versions(versioned, results_per_page=1) == versions(versioned)
+        assert blob.download_blob(version_id=ids[0]).readall() == b"1"
+        assert blob.get_blob_properties(version_id=ids[1]).is_current_version is None
+        current = blob.get_blob_properties()
+        assert (current.version_id, current.is_current_version) == (ids[2], True)
+        changed = blob.set_blob_metadata({"a": "1"})["version_id"]
+        assert [version for _, version, _ in versions(versioned)] == [*ids, changed]
+        assert blob.get_blob_properties(version_id=ids[2]).metadata == {}
+
+
+def test_a_deleted_blob_keeps_its_versions(versioned: ContainerClient) -> None:
+    with versioned.get_blob_client("k") as blob:
+        ids = [blob.upload_blob(text, overwrite=True)["version_id"] for text in (b"1", b"2")]
+        with pytest.raises(HttpResponseError, match="OperationNotAllowedOnRootBlob"):
+            blob.delete_blob(version_id=ids[1])
+        blob.delete_blob()
+        assert list(versioned.list_blob_names()) == []
+        assert versions(versioned) == [("k", ids[0], False), ("k", ids[1], False)]
+        with pytest.raises(ResourceNotFoundError):
+            blob.get_blob_properties()
+        blob.delete_blob(version_id=ids[1])
+        restored = blob.start_copy_from_url(f"{blob.url}?versionid={ids[0]}")["version_id"]
+        assert blob.download_blob().readall() == b"1"
+        assert versions(versioned) == [("k", ids[0], False), ("k", restored, True)]
+        with pytest.raises(ResourceNotFoundError):
+            blob.download_blob(version_id=ids[1])
+
+
+def test_adlfs_reads_versions(azure_versions: AzureEndpoint, versioned: ContainerClient) -> None:
+    keys = {"connection_string": azure_versions.connection_string, "skip_instance_cache": True}
+    fs, name = AzureBlobFileSystem(version_aware=True, **keys), versioned.container_name
+    with versioned.get_blob_client("k") as blob:
+        first = blob.upload_blob(b"1")["version_id"]
+        blob.upload_blob(b"22", overwrite=True)
+    assert fs.cat_file(f"{name}/k?versionid={first}") == b"1"
+    assert fs.info(f"{name}/k?versionid={first}")["size"] == 1

@@ -75,11 +75,10 @@ class Samba(FolderServer):
             (self.folder / name).mkdir()
         config = self.folder / "smb.conf"
         config.write_text(CONFIG.format(port=self.port, host=HOST, folder=self.folder))
-        smbpasswd = find_program("smbpasswd", self.remedy)
+        pdbedit = find_program("pdbedit", self.remedy)  # smbpasswd adds users for root only
         said = f"{self.password}\n{self.password}\n".encode()
-        subprocess.run(
-            [smbpasswd, "-c", config, "-s", "-a", self.username], input=said, check=True, capture_output=True
-        )
+        add = [pdbedit, "-s", config, "-a", "-t", "-u", self.username]
+        subprocess.run(add, input=said, check=True, capture_output=True)
         return [program, "-F", "--no-process-group", "-s", str(config), "--debug-stdout"]
 
     def is_ready(self) -> bool:

@@ -20,7 +20,7 @@ PidFile {folder}/sshd.pid
 AuthorizedKeysFile {folder}/user_key.pub
 AuthenticationMethods publickey
 PermitRootLogin prohibit-password
-UsePAM no
+UsePAM {pam}
 StrictModes no
 MaxStartups 200
 MaxSessions 200
@@ -104,7 +104,8 @@ class Sshd(FolderServer):
         self.known_hosts.write_text(f"[{HOST}]:{self.port} {host_key}\n")
         config = self.folder / "sshd_config"
         chroot = f"ChrootDirectory {self.data}" if self.locked else ""
-        config.write_text(CONFIG.format(port=self.port, host=HOST, folder=self.folder, chroot=chroot))
+        pam = "no" if self.locked else "yes"  # without root only PAM can tell that an account is not locked
+        config.write_text(CONFIG.format(port=self.port, host=HOST, folder=self.folder, chroot=chroot, pam=pam))
         return [program, "-D", "-e", "-f", str(config)]
 
     @staticmethod

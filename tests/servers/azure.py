@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from azure.storage.blob import BlobServiceClient
+if TYPE_CHECKING:  # its import takes longer than that of pytest
+    from azure.storage.blob import BlobServiceClient
 
 _names = itertools.count(1)
 
@@ -56,6 +58,8 @@ class AzureEndpoint:
 
     def client(self) -> BlobServiceClient:
         """A client that neither retries nor asks anybody for credentials; close it."""
+        from azure.storage.blob import BlobServiceClient
+
         return BlobServiceClient(self.endpoint, credential=self.account_key, retry_total=0, connection_timeout=5)
 
     def make_container(self) -> str:

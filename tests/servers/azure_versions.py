@@ -76,7 +76,7 @@ class AzureVersions(HttpServer):
             del self.containers[container]
             return Reply(202)
         if request.query.get("comp") == "list":
-            return self.list(container, request.query)
+            return self.listing(container, request.query)
         return Reply(200, b"", {"ETag": '"0x1"', "Last-Modified": format_datetime(datetime.now(UTC), True)})
 
     def _blobs(self, container: str) -> dict[str, Blob]:
@@ -84,7 +84,7 @@ class AzureVersions(HttpServer):
             raise AzureError(404, "ContainerNotFound")
         return self.containers[container]
 
-    def list(self, container: str, query: Mapping[str, str]) -> Reply:
+    def listing(self, container: str, query: Mapping[str, str]) -> Reply:
         """List Blobs; a page holds at most `maxresults` versions and prefixes."""
         limit, include = int(query.get("maxresults", "5000")), query.get("include", "").split(",")
         after = tuple(json.loads(base64.b64decode(query["marker"]))) if query.get("marker") else ("", "")
@@ -235,7 +235,7 @@ class AzureVersions(HttpServer):
         if what in ("properties", "tags"):
             old = blob.find(request.query.get("versionid"))
             changed = {"tags": request.body.decode()} if what == "tags" else {"settings": self._settings(headers)}
-            new = replace(old, etag=self._etag(), **changed)  # type: ignore[arg-type]
+            new = replace(old, etag=self._etag(), **changed)
             blob.versions[blob.versions.index(old)] = new
             blob.current = new if old is blob.current else blob.current
             return Reply(204 if what == "tags" else 200, b"", self._written(new))

@@ -77,7 +77,7 @@ class Samba(FolderServer):
         config.write_text(CONFIG.format(port=self.port, host=HOST, folder=self.folder))
         pdbedit = find_program("pdbedit", self.remedy)  # smbpasswd adds users for root only
         said = f"{self.password}\n{self.password}\n".encode()
-        add = [pdbedit, "-s", config, "-a", "-t", "-u", self.username]
+        add = [pdbedit, "-s", str(config), "-a", "-t", "-u", self.username]
         subprocess.run(add, input=said, check=True, capture_output=True)
         return [program, "-F", "--no-process-group", "-s", str(config), "--debug-stdout"]
 

@@ -193,8 +193,12 @@ class JsonApi:
             new = self.store.put(to_bucket, to_name, source.data, fields, Conditions.of(query), components=components)
         if verb == "copyTo":
             return self.shown(new)
-        told = {"totalBytesRewritten": str(size), "objectSize": str(size), "resource": resource(new, self.base())}
-        return as_json({"kind": "storage#rewriteResponse", "done": True, **told})
+        shown: dict[str, Any] = {
+            "totalBytesRewritten": str(size),
+            "objectSize": str(size),
+            "resource": resource(new, self.base()),
+        }
+        return as_json({"kind": "storage#rewriteResponse", "done": True, **shown})
 
     @staticmethod
     def _copied_fields(source: Stored, given: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class Azurite(ServerProcess):
     """`azurite-blob`, npm `azurite`, on PATH or where `.ci/run` puts it; needs node 20 or newer."""
 
     program = "azurite-blob"
-    remedy = f"npm install --prefix {CACHE / 'npm'} azurite"
+    remedy = f"npm install --prefix {CACHE / 'npm'} azurite (or as .ci/run does, with .ci/azurite.json)"
     also = (CACHE / "npm/node_modules/.bin",)
 
     def command(self, program: str) -> Sequence[str]:

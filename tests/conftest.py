@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -28,6 +29,7 @@ SERVER_FIXTURES = {
     "azurite",
     "azure_versions",
     "sshd",
+    "password_sftp",
     "samba",
     "ftp",
     "ftps",
@@ -50,6 +52,8 @@ FOREIGN = (
     "STORAGE_EMULATOR_",
 )
 
+HOME = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
 # On a loaded machine an example's time says nothing about the code.
 settings.register_profile("genro", deadline=None)
 settings.load_profile("genro")
@@ -61,6 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "NO_GCE_CHECK": "true"}
     os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    # No test can reach the files of whoever runs it: not by `~`, not by the mount `home:`.
+    home = config.stash[HOME] = tempfile.TemporaryDirectory(prefix="genro-home-", ignore_cleanup_errors=True)
+    os.environ["HOME"] = home.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from .asyncsshd import PasswordSftp
 from .azure import AzureEndpoint
 from .azure_versions import AzureVersions
 from .azurite import Azurite
@@ -44,6 +45,12 @@ def azure_versions() -> Iterator[AzureEndpoint]:
 def sshd() -> Iterator[Sshd]:
     """OpenSSH serving SFTP, locked into its own folder when the tests run as root."""
     yield from running(Sshd())
+
+
+@pytest.fixture(scope="session")
+def password_sftp() -> Iterator[PasswordSftp]:
+    """SFTP by password, from a second server."""
+    yield from running(PasswordSftp())
 
 
 @pytest.fixture(scope="session")

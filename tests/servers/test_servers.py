@@ -253,7 +253,7 @@ def test_stop_leaves_nothing(seaweedfs: S3Endpoint) -> None:
     assert not [left for port in ports for left in Path("/tmp").glob(f"seaweedfs-*{port}.sock")]
 
 
-@pytest.mark.parametrize("name", ["sshd", "samba", "ftp", "webdav", "caddy"])
+@pytest.mark.parametrize("name", ["sshd", "password_sftp", "samba", "ftp", "webdav", "caddy"])
 def test_nothing_listens_but_on_the_loopback(request: pytest.FixtureRequest, name: str) -> None:
     server: ServerProcess = request.getfixturevalue(name)
     assert server._process is not None

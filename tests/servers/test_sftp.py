@@ -11,18 +11,19 @@ from collections.abc import Iterator
 import paramiko
 import pytest
 
+from tests.servers.asyncsshd import PasswordSftp
 from tests.servers.sshd import Sshd
 
 
-def connect(server: Sshd, *, known: bool = True, **changed: object) -> paramiko.SSHClient:
+def connect(server: Sshd | PasswordSftp, *, known: bool = True, **changed: object) -> paramiko.SSHClient:
     """A client that trusts the known hosts only, and offers the given key only."""
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
     if known:
         client.load_host_keys(str(server.known_hosts))
     options = server.options("/")
-    keys = {"port": options["port"], "username": options["username"], "key_filename": options["key_file"]}
-    keys |= {"look_for_keys": False, "allow_agent": False, "timeout": 5, **changed}
+    keys = {"port": options["port"], "username": options["username"], "key_filename": options.get("key_file")}
+    keys |= {"password": options.get("password"), "look_for_keys": False, "allow_agent": False, "timeout": 5, **changed}
     try:
         client.connect(str(options["host"]), **keys)  # type: ignore[arg-type]
     except BaseException:
@@ -109,3 +110,21 @@ def test_keys(sshd: Sshd) -> None:
 def test_a_dead_port(sshd: Sshd) -> None:
     with pytest.raises(paramiko.ssh_exception.NoValidConnectionsError):
         connect(sshd, port=1)
+
+
+def test_a_password(password_sftp: PasswordSftp) -> None:
+    root = password_sftp.make_root()
+    with connect(password_sftp) as client, client.open_sftp() as session:
+        for name in ("a", "b"):
+            session.open(f"{root}/{name}", "wb").close()
+        with pytest.raises(OSError, match="File already exists") as caught:
+            session.rename(f"{root}/a", f"{root}/b")
+        assert caught.value.errno is None
+        session.posix_rename(f"{root}/a", f"{root}/b")
+        assert session.listdir("/") == [root.removeprefix("/")]
+        assert session.normalize("/../..") == "/"
+    assert password_sftp.files(root) == {"b": b""}
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(password_sftp, password="wrong")
+    with pytest.raises(paramiko.SSHException, match="not found in known_hosts"):
+        connect(password_sftp, known=False)

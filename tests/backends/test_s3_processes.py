@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import gc
 import ipaddress
@@ -106,6 +107,30 @@ def test_a_fork_while_others_connect(opened: Open) -> None:
     for thread in threads:
         thread.join()
     assert statuses == [0] * 4
+
+
+@forks
+def test_a_file_with_the_number_of_a_closed_connection_is_the_child_s_too(backend: S3Backend) -> None:
+    """The loop remembers connections for a while after their sockets are closed."""
+    backend.put("f", b"1")
+    loop = backend._connection._loop
+    closed = dict(loop._transports)  # type: ignore[union-attr]
+    assert closed
+    backend.close()
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()  # type: ignore[arg-type]
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(max(closed))]
+    files, others = [one for one in files if one in closed], [one for one in files if one not in closed]
+    assert files
+
+    def child(number: int) -> None:
+        for one in files:
+            with pytest.raises(OSError, match="Bad file descriptor"):  # read-only, as the parent opened it
+                os.write(one, b"x")
+
+    statuses = in_children(1, child)
+    for one in (*files, *others):
+        os.close(one)
+    assert statuses == [0]
 
 
 @forks

@@ -340,11 +340,14 @@ def _let_go(loop: Any) -> None:
     """Makes the child's copies of the parent's sockets lead nowhere, before anything here closes them.
 
     A fork shares connections and the queue of their events: a TLS connection ended here would be ended for the parent,
-    and a socket taken from the queue here would never be heard of there.
+    and a socket taken from the queue here would never be heard of there. A connection that is closed may still be
+    listed; its number may be any other file's by now.
     """
     nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for descriptor in list(getattr(loop, "_transports", ())):
-        os.dup2(nowhere, descriptor, inheritable=False)
+    for descriptor, transport in list(getattr(loop, "_transports", {}).items()):
+        sock = getattr(transport, "_sock", None)
+        if sock is not None and sock.fileno() == descriptor:
+            os.dup2(nowhere, descriptor, inheritable=False)
     os.close(nowhere)
 
 

@@ -20,8 +20,9 @@ from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
-# Where .ci/run puts servers that are no Python packages.
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genro-storage-tests"
+# Where .ci/run puts servers that are no Python packages; told to child processes, since tests change HOME.
+_caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+CACHE = Path(os.environ.setdefault("GENRO_TEST_CACHE", str(_caches / "genro-storage-tests")))
 PR_SET_PDEATHSIG = 1
 
 

@@ -20,7 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
 from tests.servers.faultproxy import FaultProxy
-from tests.servers.process import ServerFailed, ServerMissing, ServerProcess, is_free
+from tests.servers.process import CACHE, ServerFailed, ServerMissing, ServerProcess, is_free
 from tests.servers.s3 import S3Endpoint
 from tests.servers.seaweedfs import SeaweedFS
 
@@ -234,6 +234,15 @@ def test_a_silent_server_fails_with_its_log_and_leaves_no_process() -> None:
     assert Path(str(caught.value).split("log kept: ")[1].split(")")[0]).exists()
     assert server._process is None
     server.stop()
+
+
+def test_a_child_with_another_home_looks_into_the_same_cache(tmp_path: Path) -> None:
+    script = "from tests.servers.process import CACHE; print(CACHE)"
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == str(CACHE)
 
 
 def test_a_missing_program_names_the_remedy() -> None:

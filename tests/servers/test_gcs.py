@@ -340,9 +340,23 @@ def test_gcsfs_generations_and_conditions(gcs: GcsServer, versioned: str) -> Non
     gcs.put(versioned, "k", b"2")
     assert fs.cat_file(f"{versioned}/k#{first}") == b"1"
     assert len(fs.find(versioned, versions=True)) == 2
-    with pytest.raises((FileExistsError, HttpError)):
+    with pytest.raises(FileExistsError):
         fs.pipe_file(f"{versioned}/k", b"3", mode="create")
     assert gcs.objects(versioned) == {"k": b"2"}
+
+
+def test_gcsfs_cannot_upload_its_own_delimiter(fs: GCSFileSystem, gcs: GcsServer, bucket: str) -> None:
+    with pytest.raises(HttpError):
+        fs.pipe_file(f"{bucket}/k", b"before\n--==0==--\nafter")
+    assert gcs.objects(bucket) == {}
+
+
+def test_gcsfs_is_refused(fs: GCSFileSystem, gcs: GcsServer) -> None:
+    denied = gcs.make_bucket(access="denied")
+    for call in (lambda: fs.exists(f"{denied}/k"), lambda: fs.ls(denied), lambda: fs.pipe_file(f"{denied}/k", b"")):
+        with pytest.raises(OSError, match="Forbidden") as caught:
+            call()
+        assert caught.value.errno is None
 
 
 # --- obstore, by the XML API ---

@@ -9,7 +9,7 @@ What the clients need, found with google-cloud-storage 3.17, gcsfs 2026.10 and o
   `GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT=false` is set before the import; the class in `gcsfs.core` never asks.
   Its one-request upload (`pipe_file`) has the fixed boundary `==0==`: bytes that hold the line `--==0==` break it (use
   the client library, a resumable upload or a PUT of the XML API). `mode="create"` on what exists is FileExistsError; a
-  403 is a bare OSError("Forbidden: …") without errno; a dead port is retried for 33 s, each time with a logged traceback.
+  403 is a bare OSError("Forbidden: …") without errno; a dead port is retried for 33 s, with logged tracebacks.
 - obstore speaks the XML API only; `service_account_key` is the JSON of `credentials` plus
   `{"gcs_base_url": URL, "disable_oauth": true}`, and it needs `client_options={"allow_http": True}`. Without
   `disable_oauth` it signs its own tokens, which this server accepts too.

@@ -31,7 +31,7 @@ def local_path(text: str) -> str:
     if ".." in segments:
         last = len(segments) - segments[::-1].index("..")
         path = "/".join([os.path.realpath("/".join(segments[:last])).rstrip("/"), *segments[last:]])
-    return path
+    return path or "/"
 
 
 def current_directory() -> str:

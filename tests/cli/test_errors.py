@@ -131,6 +131,18 @@ def test_a_wrong_path(here: Path, cli: Run, arguments: list[str], code: int, wor
     told(cli(*arguments), code, *words)
 
 
+def test_names_that_no_path_can_express_are_noted(here: Path, cli: Run, configured: Configure) -> None:
+    (here / "a\\b").touch()
+    (here / "c").touch()
+    configured([{"name": "here", "type": "local", "path": str(here)}])
+    ran = cli("ls", "here:")
+    assert (ran.code, ran.out) == (0, "c\n")
+    assert ran.err.startswith("genro-storage: warning: 1 names below 'here:' cannot be written as a path")
+    assert cli("--json", "ls", "here:").err.startswith('{"note": "warning: 1 names')
+    assert cli("-q", "ls", "here:").err == ""
+    assert cli("ls").out == "a\\b\nc\n"
+
+
 def test_a_read_only_mount(here: Path, cli: Run, configured: Configure) -> None:
     (here / "f").write_text("x")
     configured([{"name": "ro", "type": "local", "path": str(here), "permissions": "readonly"}])

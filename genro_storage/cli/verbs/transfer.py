@@ -91,7 +91,7 @@ def _transfer(operation: str, session: Session, options: Namespace) -> int:
         _need_directory(end, target)
 
     def one(source: StorageNode) -> int:
-        if not options.recursive and source.is_dir and not source.is_file:
+        if not options.recursive and not source.is_file and source.is_dir:
             raise UsageError(f"'{name_of(source)}' is a directory; -r takes directories too")
         return _one(operation, session, source, session.places.address(target), fields)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -39,8 +38,9 @@ def test_import_loads_no_dependency_and_no_driver() -> None:
 
 def test_import_costs_little() -> None:
     python("import genro_storage")  # byte-compiled once
-    pairs = [(seconds("import genro_storage"), seconds("pass")) for _ in range(9)]
-    assert statistics.median(full - bare for full, bare in pairs) <= IMPORT_BUDGET
+    pairs = [(seconds("import genro_storage"), seconds("pass")) for _ in range(15)]
+    # The quickest of each: whatever else the machine does can only add to a time.
+    assert min(full for full, _ in pairs) - min(bare for _, bare in pairs) <= IMPORT_BUDGET
 
 
 def test_every_public_name_can_be_imported() -> None:

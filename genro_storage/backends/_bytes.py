@@ -59,4 +59,4 @@ class BytesWriter:
 def check_size(announced: int | None, written: int) -> None:
     """A writer that was told a size holds to it: `StorageCorruptedError` otherwise."""
     if announced is not None and announced != written:
-        raise StorageCorruptedError(f"{written} bytes came where {announced} were announced", retryable=True)
+        raise StorageCorruptedError(f"{written} bytes came where {announced} were announced")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any, ParamSpec, Self, TypeVar
 
 import fsspec
-from fsspec.asyn import AsyncFileSystem
+from fsspec.asyn import AsyncFileSystem, reset_lock
 from msgspec.structs import replace
 
 from ..exceptions import (
@@ -382,3 +383,8 @@ def _rebuilt(cls: type[FsspecBackend], options: FsspecOptions, context: Context,
     backend = cls(options, context)
     backend.root = root
     return backend
+
+
+if hasattr(os, "register_at_fork"):
+    # fsspec's own hook misses its lock, and another thread may have held it at the fork.
+    os.register_at_fork(after_in_child=reset_lock)

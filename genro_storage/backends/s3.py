@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -82,9 +81,12 @@ class S3Backend(StorageBackend):
 
     @property
     def storage_id(self) -> str:
-        options = self.options
-        who = "anon" if options.anon else f"{options.access_key or ''}\n{options.profile or ''}"
-        return f"s3:{options.endpoint or 'aws'}#{hashlib.sha256(who.encode()).hexdigest()[:16]}"
+        return f"s3:{self.options.endpoint or 'aws'}"
+
+    @property
+    def _account(self) -> tuple[str | bool | None, ...]:
+        """Who asks: a copy by the server reads its source and writes its target as one of them."""
+        return self.options.anon, self.options.access_key, self.options.profile
 
     def native_path(self, path: str) -> str:
         return f"{self.options.bucket}/{self.key(path)}"
@@ -254,7 +256,8 @@ class S3Backend(StorageBackend):
         tick: Tick = lambda n: None,
     ) -> Stat:
         """Within one endpoint, whatever the buckets; type and metadata are kept unless the options have others."""
-        if not isinstance(source, S3Backend) or source.storage_id != self.storage_id:
+        mine = (self.storage_id, self._account)
+        if not isinstance(source, S3Backend) or (source.storage_id, source._account) != mine:
             raise UnsupportedOperation("S3 copies only within one endpoint, with the same credentials")
         found = source._reading(source_path, version, None)
         found.pop("RequestPayer", None)

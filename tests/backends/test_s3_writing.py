@@ -343,8 +343,9 @@ def test_copy_between_buckets(backend: S3Backend, opened: Open, seaweedfs: S3End
 
 def test_copy_needs_one_endpoint_and_one_account(backend: S3Backend, opened: Open) -> None:
     backend.put("f", b"1")
-    for stranger in (opened(endpoint="http://127.0.0.1:1"), opened(access_key="other"), opened(anon=True)):
-        assert stranger.storage_id != backend.storage_id
+    elsewhere = opened(endpoint="http://127.0.0.1:1")
+    assert elsewhere.storage_id != backend.storage_id
+    for stranger in (elsewhere, opened(access_key="other"), opened(anon=True)):
         with pytest.raises(UnsupportedOperation):
             backend.copy_from(stranger, "f", "g")
 

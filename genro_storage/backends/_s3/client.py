@@ -20,7 +20,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore import UNSIGNED
-from fsspec.asyn import get_loop
+from fsspec.asyn import get_loop, reset_lock
 from msgspec import field
 
 from ...exceptions import StorageError, StorageTimeoutError
@@ -329,6 +329,7 @@ _spawned: set[Any] = set()
 
 
 def _after_fork() -> None:
+    reset_lock()  # fsspec's own hook misses it, and another thread may have held it at the fork
     connections = list(_live)
     for loop in {connection._loop for connection in connections}:
         _let_go(loop)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from enum import IntEnum
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from . import emulate, paths
 from .backends.base import BackendEditor, BackendReader, BackendWriter, StorageBackend, Tick
@@ -25,6 +25,8 @@ from .exceptions import (
 from .retry import DEFAULT_RETRY, NO_RETRY, Guard, RetryPolicy
 from .streams import MountEditor, MountReader, MountWriter, cut_short
 from .types import PLAIN, Features, Stat, WriteOptions
+
+T = TypeVar("T")
 
 OddKey = Callable[[Stat], object]
 """Called with each listed entry that no path can express."""
@@ -114,12 +116,12 @@ class Mount:
 
     def exists(self, path: str, *, version: str | None = None) -> bool:
         """False only for a proven absence."""
+        if version is not None:
+            return self._found(path, version) is not None
         real = self.backend.features.real_dirs
         if not path and not real:
             return True
-        if self._found(path, version) is not None:
-            return True
-        return not real and version is None and self.is_dir(path)
+        return self._asked(path, self.backend.has) or (not real and self.is_dir(path))
 
     def is_file(self, path: str, *, version: str | None = None) -> bool:
         found = self._found(path, version) if path else None
@@ -138,15 +140,19 @@ class Mount:
         return found is not None and found.is_symlink
 
     def _found(self, path: str, version: str | None = None) -> Stat | None:
-        """Facts of exactly this key, None for a proven absence: without the error that nobody would see."""
+        """Facts of exactly this key."""
+        stat = self.backend.stat
+        return self._asked(path, lambda path: stat(path, version=version))
+
+    def _asked(self, path: str, ask: Callable[[str], T]) -> T | None:
+        """What a driver answers; None for a proven absence, without the error that nobody would see."""
         try:
-            return self.backend.stat(path, version=version)
+            return ask(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:  # noqa: BLE001 - a driver call: the guard translates
-            stat = self.backend.stat
             try:
-                return self.guard.again(error, "stat", path, lambda: stat(path, version=version))
+                return self.guard.again(error, "stat", path, lambda: ask(path))
             except (StorageNotFoundError, StorageNotADirectoryError):
                 return None
 

@@ -97,6 +97,19 @@ class Tree:
             if at is not None:
                 os.close(at)
 
+    def has(self, path: str) -> bool:
+        """Whether anything is there, a link that leads nowhere too."""
+        if "/" in path and ".." not in path and self.links != "follow":
+            fd = _kernel.open_any(self._lead + path)
+            if fd >= 0:
+                os.close(fd)
+                return True
+        try:
+            self.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
     @contextmanager
     def spot(self, path: str, *, through: bool = False, make: bool = False) -> Iterator[tuple[int | None, str]]:
         """As `locate`, and closes the descriptor."""

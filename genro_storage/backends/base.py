@@ -155,6 +155,14 @@ class StorageBackend:
                 return entry if entry.size is not None else Stat(path, len(self._read(path)))
         raise StorageNotFoundError("No such file")
 
+    def has(self, path: str) -> bool:
+        """Whether anything is at exactly this key, for callers that need no facts."""
+        try:
+            self.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
     def scan(
         self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
     ) -> Iterator[Sequence[Stat]]:

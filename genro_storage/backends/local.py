@@ -104,9 +104,11 @@ class LocalStorage(StorageBackend):
 
     # --- facts and listing ---
 
+    def has(self, path: str) -> bool:
+        return self._tree.has(path)
+
     def stat(self, path: str, *, version: str | None = None) -> Stat:
-        if version is not None:
-            no_version(version)
+        no_version(version)
         st = self._tree.stat(path)
         if st.st_mode & KIND == LINK:
             return self._stat_link(path, st)
@@ -199,8 +201,7 @@ class LocalStorage(StorageBackend):
         version: str | None = None,
         if_match: str | None = None,
     ) -> LocalReader:
-        if version is not None:
-            no_version(version)
+        no_version(version)
         fd, st = self._tree.open_file(path)
         try:
             stat = described(path, st)

@@ -24,7 +24,7 @@ from .exceptions import (
 )
 from .retry import DEFAULT_RETRY, NO_RETRY, Guard, RetryPolicy
 from .streams import MountEditor, MountReader, MountWriter, cut_short
-from .types import PLAIN, Features, Stat, WriteOptions
+from .types import PLAIN, Features, Stat, Version, WriteOptions
 
 T = TypeVar("T")
 
@@ -277,21 +277,7 @@ class Mount:
         self.require(level, operation, path)
         if not path:
             raise self.guard.failure(StorageIsADirectoryError("the root of a mount is a directory"), operation, path)
-        if len(path) > 60:
-            self._judge_length(path, operation)
-
-    def _judge_length(self, path: str, operation: str) -> None:
-        features = self.features
-        if features.max_segment is not None:
-            longest = max(path.split("/"), key=_length)
-            if _length(longest) > features.max_segment:
-                reason = f"a name of {_length(longest)} bytes; this storage holds {features.max_segment} at most"
-                raise self.guard.failure(StoragePathError(reason), operation, path)
-        if (
-            features.max_key is not None
-            and (length := _length(paths.join(self.backend.root, path, rules=self.rules))) > features.max_key
-        ):
-            reason = f"a key of {length} bytes; this storage holds {features.max_key} at most"
+        if len(path) > 60 and (reason := paths.too_long(path, self.backend.root, self.features)):
             raise self.guard.failure(StoragePathError(reason), operation, path)
 
     def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> None:
@@ -365,6 +351,16 @@ class Mount:
             reason = "the root of a mount is not removed; empty() clears what is below it"
             raise self.guard.failure(StoragePermissionError(reason), operation, path)
 
+    # --- what only some storages can ---
+
+    def use(self, ability: str, path: str, *args: Any, **kwargs: Any) -> Any:
+        """Calls an optional method of the backend to which nothing is added here; changes need `require` first."""
+        return self.guard.call(ability, path, getattr(self.backend, ability), path, *args, **kwargs)
+
+    def versions(self, path: str) -> Iterator[Version]:
+        """The versions of a file, newest first, deletions included."""
+        return iter(self.guard.call("versions", path, lambda: list(self.backend.versions(path))))
+
     # --- by the server or the kernel ---
 
     def copy_from(
@@ -389,10 +385,6 @@ class Mount:
         source.judge_removal(source_path, "move")
         self.judge(path, "move")
         return self.guard.call("move", path, self.backend.rename_from, source.backend, source_path, path, options)
-
-
-def _length(text: str) -> int:
-    return len(text.encode("utf-8", "surrogateescape"))
 
 
 def _gone(failure: StorageError) -> bool | None:

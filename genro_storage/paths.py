@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 from .exceptions import StoragePathError
+
+if TYPE_CHECKING:
+    from .types import Features
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 RESERVED = ".genro"
@@ -158,6 +161,21 @@ def name(text: str, rules: Rules = STRICT) -> str:
     if not normal or normal != text or "/" in normal:
         _refuse("not a single name", text)
     return normal
+
+
+def too_long(path: str, root: str, limits: Features) -> str | None:
+    """Why a storage cannot hold a path for its length; None if it can."""
+    longest = max(map(_length, path.split("/")))
+    if limits.max_segment is not None and longest > limits.max_segment:
+        return f"a name of {longest} bytes; this storage holds {limits.max_segment} at most"
+    whole = _length(path) + (_length(root) + 1 if root else 0)
+    if limits.max_key is not None and whole > limits.max_key:
+        return f"a key of {whole} bytes; this storage holds {limits.max_key} at most"
+    return None
+
+
+def _length(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))
 
 
 def parent(path: str) -> str:

@@ -75,6 +75,26 @@ class WriteOptions(Struct, frozen=True, gc=False):
     metadata: Mapping[str, str] | None = None
     mtime: float | None = None
     mode: int | None = None
+    tags: Mapping[str, str] | None = None
+
+
+class SignOptions(Struct, frozen=True, gc=False):
+    """What a signed request fixes beyond its place: of a GET how it is shown, of a PUT what may be sent."""
+
+    download_name: str | None = None
+    content_type: str | None = None
+    metadata: Mapping[str, str] | None = None
+    content_length: int | None = None
+    version: str | None = None
+
+
+class SignedRequest(Struct, frozen=True, gc=False):
+    """A request that anybody may send until `expires_at` (POSIX seconds), with exactly these headers."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    expires_at: float
 
 
 PLAIN = WriteOptions()
@@ -99,6 +119,8 @@ class Features(Struct, frozen=True):
     hashes: frozenset[str] = frozenset()
     """Algorithms whose value a `Stat` may carry without reading."""
     metadata: bool = False
+    tags: bool = False
+    """`WriteOptions.tags` is kept."""
     content_type: bool = False
     """The store remembers a content type of its own."""
     tells_missing: bool = True

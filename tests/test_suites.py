@@ -13,7 +13,7 @@ import pytest
 from genro_storage import table
 from genro_storage.backends import StorageBackend
 from genro_storage.config import Config
-from genro_storage.testing import BackendSuite, TransferSuite
+from genro_storage.testing import OBJECT_STORE, BackendSuite, TransferSuite
 from tests.servers.s3 import S3Endpoint
 
 
@@ -24,9 +24,9 @@ def backend_of(**entry: Any) -> StorageBackend:
 
 
 class TestLocalFollowingLinks(BackendSuite):
-    lacks = frozenset(
-        {"atomic_if_match", "content_type", "delete_many", "hashes", "implied_dirs", "metadata", "ordered", "walk"}
-    )
+    lacks = OBJECT_STORE | {
+        *("atomic_if_match", "content_type", "delete_many", "hashes", "implied_dirs", "metadata", "ordered", "walk")
+    }
 
     @pytest.fixture
     def backend(self, tmp_path: Path) -> StorageBackend:
@@ -53,9 +53,9 @@ class TestLocalBelow(BackendSuite):
 
 
 class TestMemoryBelow(BackendSuite):
-    lacks = frozenset(
-        {"free_space", "hashes", "implied_dirs", "keeps_mode", "metadata", "readlink", "surrogates", "symlink"}
-    )
+    lacks = OBJECT_STORE | {
+        *("free_space", "hashes", "implied_dirs", "keeps_mode", "metadata", "readlink", "surrogates", "symlink")
+    }
 
     @pytest.fixture
     def backend(self) -> StorageBackend:
@@ -83,8 +83,9 @@ def ministack_bucket(ministack: S3Endpoint) -> Mapping[str, str]:
 
 
 class TestSeaweedFS(BackendSuite):
-    lacks = frozenset({"edit", "free_space", "keeps_mode", "readlink", "real_dirs", "rename_from", "set_mtime"}) | {
-        *("surrogates", "symlink", "tells_missing")
+    lacks = OBJECT_STORE | {
+        *("edit", "free_space", "keeps_mode", "readlink", "real_dirs", "rename_from", "set_mtime"),
+        *("surrogates", "symlink", "tells_missing"),
     }
     unkept = frozenset({"ordered"})
     emptied_stay = True

@@ -15,7 +15,7 @@ from ..exceptions import (
     UnsupportedOperation,
 )
 from ..paths import join
-from ..types import PLAIN, Features, Stat, WriteOptions
+from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Version, WriteOptions
 from ._bytes import BytesReader as BytesReader
 from ._bytes import BytesWriter as BytesWriter
 from ._bytes import check_size as check_size
@@ -33,12 +33,18 @@ ABILITIES = frozenset(
         "delete_many",
         "edit",
         "free_space",
+        "get_tags",
         "mkdir",
+        "public_url",
         "readlink",
         "rename_from",
         "rmdir",
+        "set_metadata",
         "set_mtime",
+        "set_tags",
+        "sign",
         "symlink",
+        "versions",
         "walk",
     }
 )
@@ -293,6 +299,33 @@ class StorageBackend:
     def readlink(self, path: str) -> str:
         """What a link says, verbatim."""
         raise UnsupportedOperation("this storage has no symbolic links")
+
+    def versions(self, path: str) -> Iterator[Version]:
+        """The versions of exactly this key, newest first in the server's own order, deletions included.
+
+        Nothing where there never was such a key. `reader`, `get`, `stat`, `delete` and `copy_from` take their ids.
+        """
+        raise UnsupportedOperation("this storage does not support versioning")
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str]) -> None:
+        """Replaces all metadata of a file; its bytes, type and tags stay."""
+        raise UnsupportedOperation("this storage does not support metadata")
+
+    def get_tags(self, path: str, *, version: str | None = None) -> dict[str, str]:
+        """The tags of a file."""
+        raise UnsupportedOperation("this storage does not support tags")
+
+    def set_tags(self, path: str, tags: Mapping[str, str]) -> None:
+        """Replaces all tags of a file."""
+        raise UnsupportedOperation("this storage does not support tags")
+
+    def sign(self, path: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
+        """A request that anybody may send for a while; needs no request itself."""
+        raise UnsupportedOperation("this storage cannot sign requests")
+
+    def public_url(self, path: str) -> str:
+        """Where anybody can read this file without a signature."""
+        raise UnsupportedOperation("this storage has no public URLs")
 
     def free_space(self) -> int:
         """Bytes that can still be written."""

@@ -10,7 +10,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in MODULES))
 
 from .backend_suite import BackendSuite  # noqa: E402 - after the rewrite of their asserts is asked for
 from .faulty import Fault, FaultPlan, FaultyBackend  # noqa: E402
-from .suite import SIMPLE, needs  # noqa: E402
+from .suite import OBJECT_STORE, SIMPLE, needs  # noqa: E402
 from .transfer_suite import TransferSuite  # noqa: E402
 
-__all__ = ["SIMPLE", "BackendSuite", "Fault", "FaultPlan", "FaultyBackend", "TransferSuite", "needs"]
+__all__ = ["OBJECT_STORE", "SIMPLE", "BackendSuite", "Fault", "FaultPlan", "FaultyBackend", "TransferSuite", "needs"]

@@ -28,9 +28,12 @@ FACTS = frozenset(
         "ordered",
         "real_dirs",
         "surrogates",
+        "tags",
         "tells_missing",
     }
 )
+OBJECT_STORE = frozenset({"get_tags", "public_url", "set_metadata", "set_tags", "sign", "tags", "versions"})
+"""What few storages but object stores can."""
 WORDS = ABILITIES | FACTS
 SIMPLE = WORDS - {"case_sensitive", "implied_dirs"}
 """What a backend of the five simple methods lacks, if it declares no features of its own."""
@@ -68,6 +71,7 @@ def powers(backend: StorageBackend) -> frozenset[str]:
         "ordered": features.ordered,
         "real_dirs": features.real_dirs,
         "surrogates": features.surrogates,
+        "tags": features.tags,
         "tells_missing": features.tells_missing,
     }
     return backend.abilities | {word for word, holds in facts.items() if holds}

@@ -24,7 +24,7 @@ from genro_storage.exceptions import (
     StoragePermissionError,
 )
 from genro_storage.mount import Mount
-from genro_storage.testing import BackendSuite
+from genro_storage.testing import OBJECT_STORE, BackendSuite
 from tests.backends.local_tools import descriptors, mount, portable, storage
 
 is_root = os.geteuid() == 0
@@ -39,9 +39,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 class TestLocal(BackendSuite):
-    lacks = frozenset(
-        {"atomic_if_match", "content_type", "delete_many", "hashes", "implied_dirs", "metadata", "ordered", "walk"}
-    )
+    lacks = OBJECT_STORE | {
+        *("atomic_if_match", "content_type", "delete_many", "hashes", "implied_dirs", "metadata", "ordered", "walk")
+    }
 
     @pytest.fixture
     def backend(self, tmp_path: Path) -> LocalStorage:

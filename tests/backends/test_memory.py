@@ -23,7 +23,7 @@ from genro_storage.backends.options import Context
 from genro_storage.exceptions import StorageConflictError, StorageError, StorageUnavailableError
 from genro_storage.mount import Mount
 from genro_storage.paths import normalise
-from genro_storage.testing import BackendSuite
+from genro_storage.testing import OBJECT_STORE, BackendSuite
 from genro_storage.types import WriteOptions
 
 
@@ -32,9 +32,9 @@ def storage(store: str = "", path: str = "", context: Context = Context("m", "ma
 
 
 class TestMemory(BackendSuite):
-    lacks = frozenset(
-        {"free_space", "hashes", "implied_dirs", "keeps_mode", "metadata", "readlink", "surrogates", "symlink"}
-    )
+    lacks = OBJECT_STORE | {
+        *("free_space", "hashes", "implied_dirs", "keeps_mode", "metadata", "readlink", "surrogates", "symlink")
+    }
 
     @pytest.fixture
     def backend(self) -> MemoryBackend:

@@ -12,7 +12,7 @@ import pytest
 from genro_storage import StorageManager
 from genro_storage.backends.temp import TempBackend, TempOptions
 from genro_storage.exceptions import StorageError
-from genro_storage.testing import BackendSuite
+from genro_storage.testing import OBJECT_STORE, BackendSuite
 
 
 def storage(folder: Path, **keys: object) -> TempBackend:
@@ -20,9 +20,9 @@ def storage(folder: Path, **keys: object) -> TempBackend:
 
 
 class TestTemp(BackendSuite):
-    lacks = frozenset(
-        {"atomic_if_match", "content_type", "delete_many", "hashes", "implied_dirs", "metadata", "ordered", "walk"}
-    )
+    lacks = OBJECT_STORE | {
+        *("atomic_if_match", "content_type", "delete_many", "hashes", "implied_dirs", "metadata", "ordered", "walk")
+    }
 
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Iterator[TempBackend]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -49,13 +48,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def cli(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
+def cli(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs the command in this process."""
 
     def run(*arguments: str | Path, stdin: bytes = b"") -> Ran:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        (tmp_path / "stdin").write_bytes(stdin)
         capsysbinary.readouterr()
-        code = main([str(argument) for argument in arguments])
+        with open(tmp_path / "stdin") as typed:
+            monkeypatch.setattr(sys, "stdin", typed)
+            code = main([str(argument) for argument in arguments])
         out, err = capsysbinary.readouterr()
         assert b"Traceback" not in err
         return Ran(code, out.decode("utf-8", "surrogateescape"), err.decode())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -63,6 +66,22 @@ def pour(node: StorageNode, start: int = 0, end: int | None = None) -> None:
     sys.stdout.buffer.flush()
 
 
+def standard_input() -> Iterator[bytes]:
+    """What arrives at the standard input, as it arrives.
+
+    Never in a read that blocks: a signal that came just before it would not be heard until the read ends.
+    """
+    if sys.stdin is None:
+        raise UsageError("there is no standard input")
+    descriptor = sys.stdin.fileno()
+    while True:
+        while not select.select([descriptor], [], [], 0.5)[0]:
+            pass
+        if not (chunk := os.read(descriptor, CHUNK)):
+            return
+        yield chunk
+
+
 # --- hash ---
 
 
@@ -90,7 +109,7 @@ def _hash(session: Session, options: Namespace) -> int:
 
 def _check(session: Session, file: str, algorithm: str) -> int:
     """Each line `OK` or `FAILED`; what cannot be read is an error of its own."""
-    text = sys.stdin.buffer.read() if file == STREAM else session.places.node(file).read_bytes()
+    text = b"".join(standard_input()) if file == STREAM else session.places.node(file).read_bytes()
     expected = [_expected(line, number, file, algorithm) for number, line in enumerate(text.splitlines(), 1) if line]
     if not expected:
         raise UsageError(f"{file} holds no lines of hashes")

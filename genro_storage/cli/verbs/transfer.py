@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -17,7 +16,7 @@ from ..places import STREAM, name_of
 from ..progress import Progress
 from ..registry import Verb
 from ..session import Session
-from .reading import CHUNK, pour
+from .reading import pour, standard_input
 
 if TYPE_CHECKING:
     from ...nodes import StorageNode
@@ -173,13 +172,11 @@ def _stream(operation: str, session: Session, options: Namespace, fields: dict[s
 def _store(session: Session, slash: bool, if_absent: bool, node: StorageNode) -> None:
     if slash or node.is_dir:
         raise UsageError(f"the standard input has no name; write '{name_of(node)}/NAME'")
-    if sys.stdin is None:
-        raise UsageError("there is no standard input")
     count = 0
 
     def chunks() -> Iterator[bytes]:
         nonlocal count
-        while chunk := sys.stdin.buffer.read(CHUNK):
+        for chunk in standard_input():
             count += len(chunk)
             yield chunk
 

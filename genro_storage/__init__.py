@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .backends import register_backend_type as register_backend_type
     from .capabilities import BackendCapabilities as BackendCapabilities
+    from .default import copy as copy
+    from .default import default_manager as default_manager
+    from .default import move as move
+    from .default import node as node
+    from .default import set_default_manager as set_default_manager
     from .exceptions import *  # noqa: F403
     from .manager import StorageManager as StorageManager
-    from .manager import copy as copy
-    from .manager import default_manager as default_manager
-    from .manager import move as move
-    from .manager import node as node
-    from .manager import set_default_manager as set_default_manager
     from .nodes import StorageNode as StorageNode
     from .transfer import CopyOptions as CopyOptions
     from .transfer import TransferReport as TransferReport
@@ -33,7 +33,8 @@ _HOMES = {
         "StorageTimeoutError StorageTransferError StorageUnavailableError StorageVersionNotFoundError StorageWarning "
         "TransferCancelled UnsupportedOperation"
     ),
-    "manager": "StorageManager copy default_manager move node set_default_manager",
+    "default": "copy default_manager move node set_default_manager",
+    "manager": "StorageManager",
     "nodes": "StorageNode",
     "transfer": "CopyOptions TransferReport",
     "types": "Stat Version",

@@ -9,6 +9,7 @@ import threading
 import uuid
 import weakref
 from collections.abc import Mapping
+from datetime import datetime
 from functools import cached_property
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -23,6 +24,7 @@ from .mount import Mount
 from .nodes import StorageNode
 from .tempfiles import TempFileManager
 from .transfer import TransferReport
+from .verbs.versions import Which
 
 BUILTIN_MOUNTS = (
     {"name": "local", "type": "local", "path": "."},
@@ -170,10 +172,17 @@ class StorageManager:
 
     # --- nodes ---
 
-    def node(self, path: str | StorageNode | PurePosixPath, *parts: str) -> StorageNode:
+    def node(
+        self,
+        path: str | StorageNode | PurePosixPath,
+        *parts: str,
+        version: Which | None = None,
+        as_of: datetime | float | None = None,
+    ) -> StorageNode:
         """The node at ``mount:path``, parts joined below; a node is rebound to this manager.
 
-        An unknown mount raises `StorageMountNotFoundError`, a bad path `StoragePathError`.
+        `version` (an id or an index as in a list) or `as_of` (a time) make it a read-only snapshot; an index or a time
+        costs one listing. An unknown mount raises `StorageMountNotFoundError`, a bad path `StoragePathError`.
         """
         try:
             name, _, rest = path.partition(":")  # type: ignore[union-attr]
@@ -185,7 +194,8 @@ class StorageManager:
             name, rest, mount = self._judged(path)
         if parts:
             rest = paths.join(rest, *parts, rules=mount.rules)
-        return StorageNode(self, name, rest)
+        made = StorageNode(self, name, rest)
+        return made if version is None and as_of is None else made.at(version, as_of=as_of)
 
     def _judged(self, path: object) -> tuple[str, str, Mount]:
         """(mount name, path, mount) for what the fast way did not take; every refusal is raised here."""
@@ -196,6 +206,9 @@ class StorageManager:
         text = str(path) if isinstance(path, PurePosixPath) else path
         if not isinstance(text, str):
             raise TypeError(f"a path is a str 'mount:path', not {type(text).__name__}")
+        name, _, rest = text.partition(":")
+        if name in self._table.mounts and self._table.mounts[name].rules.literal:
+            return name, rest, self._table.mounts[name]
         if paths.SCHEME.match(text) and self._urls:
             mount, name, rest = self._url_mount(text)
         else:
@@ -342,47 +355,3 @@ def builtin_config() -> config.Config:
     """The mounts that are there without configuration: an account without a home directory has no ``home``."""
     there = [e for e in BUILTIN_MOUNTS if e["type"] != "local" or os.path.isdir(os.path.expanduser(e["path"]))]
     return config.Config([dict(entry) for entry in there], directory=os.getcwd())
-
-
-# --- the default manager ---
-
-_default: StorageManager | None = None
-_default_lock = threading.Lock()
-
-
-def default_manager() -> StorageManager:
-    """The process's own manager, made on first use from the discovered configuration, else the built-in mounts."""
-    global _default
-    with _default_lock:
-        if _default is None:
-            found = config.discover()
-            manager = StorageManager(urls=True)
-            manager._add(found if found is not None else builtin_config())
-            _default = manager
-        return _default
-
-
-def set_default_manager(manager: StorageManager | None) -> None:
-    """Replaces the default manager; None lets the next use discover again."""
-    global _default
-    with _default_lock:
-        _default = manager
-
-
-def node(path: str | StorageNode | PurePosixPath, *parts: str) -> StorageNode:
-    """`StorageManager.node` of the default manager."""
-    return default_manager().node(path, *parts)
-
-
-def copy(source: str | StorageNode, dest: str | StorageNode, **options: Any) -> TransferReport:
-    """`StorageManager.copy`, on the source's own manager if it is a node, else the default one."""
-    return _manager_of(source, dest).copy(source, dest, **options)
-
-
-def move(source: str | StorageNode, dest: str | StorageNode, **options: Any) -> TransferReport:
-    """`StorageManager.move`, on the source's own manager if it is a node, else the default one."""
-    return _manager_of(source, dest).move(source, dest, **options)
-
-
-def _manager_of(*places: str | StorageNode) -> StorageManager:
-    return next((place.manager for place in places if isinstance(place, StorageNode)), None) or default_manager()

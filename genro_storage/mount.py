@@ -60,12 +60,15 @@ class Mount:
         retry: RetryPolicy = DEFAULT_RETRY,
         allow_backslash: bool = False,
         secrets: Sequence[str] = (),
+        base_url: str | None = None,
+        internal_url: str | None = None,
     ) -> None:
         self.name = name
         self.backend = backend
         self.level = Level.readonly if backend.features.readonly else level
         self.guard = Guard(name, backend.translate, retry, secrets)
-        self.rules = paths.Rules(allow_backslash, backend.features.surrogates)
+        self.rules = paths.Rules(allow_backslash, backend.features.surrogates, backend.features.literal)
+        self.base_url, self.internal_url = base_url, internal_url
 
     def __repr__(self) -> str:
         return f"Mount({self.name!r}, {type(self.backend).__name__}, {self.level.name})"
@@ -91,7 +94,7 @@ class Mount:
         if self.level >= level:
             return
         if self.features.readonly:
-            raise self.guard.failure(UnsupportedOperation("this kind of mount is read-only"), operation, path)
+            raise self.guard.failure(UnsupportedOperation(self.backend.readonly_reason), operation, path)
         reason = f"the mount allows '{self.level.name}' and this needs '{level.name}'; see its 'permissions'"
         raise self.guard.failure(StoragePermissionError(reason), operation, path)
 

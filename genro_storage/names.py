@@ -71,6 +71,12 @@ class NodeName:
         """The node at a normalised path of the same mount."""
         return self._create_node(self._manager, self._mount_name, path)
 
+    def snapshot(self, version: str) -> Self:
+        """The node of one version of this file, told by its id."""
+        node = self.sibling(self._path)
+        node._version = version
+        return node
+
     # --- names: no I/O ---
 
     @property

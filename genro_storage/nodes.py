@@ -4,43 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import IO, Any, BinaryIO, Self, cast
 
 from . import paths
-from .exceptions import StorageNotFoundError
-from .names import NodeName
+from .facts import NodeFacts
 from .types import Stat
-from .verbs import content, hashes, listing, localfile, opening, tree
+from .verbs import content, listing, localfile, opening, tree
+from .verbs.versions import Which
 
 
-class Predicate:
-    """A fact that reads like an attribute and may be called like a method: ``node.exists`` and ``node.exists()``."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: bool) -> None:
-        self._value = value
-
-    def __bool__(self) -> bool:
-        return self._value
-
-    def __call__(self) -> bool:
-        return self._value
-
-    def __eq__(self, other: object) -> bool:
-        return self._value == bool(other) if isinstance(other, (bool, Predicate)) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __repr__(self) -> str:
-        return repr(self._value)
-
-
-YES, NO = Predicate(True), Predicate(False)
-
-
-class StorageNode(NodeName):
+class StorageNode(NodeFacts):
     """A place: (manager, mount name, path, version).
 
     It never caches: each call asks the storage, and the mount is looked up by name each time, so that a reconfigured
@@ -48,70 +22,6 @@ class StorageNode(NodeName):
     """
 
     __slots__ = ()
-
-    # --- facts: each access asks the storage ---
-
-    @property
-    def exists(self) -> Predicate:
-        """False only for a proven absence; anything that keeps the storage from answering is raised."""
-        return YES if self.mount.exists(self._path, version=self._version) else NO
-
-    @property
-    def is_file(self) -> Predicate:
-        return YES if self.mount.is_file(self._path, version=self._version) else NO
-
-    @property
-    def is_dir(self) -> Predicate:
-        return YES if self._version is None and self.mount.is_dir(self._path) else NO
-
-    @property
-    def is_symlink(self) -> Predicate:
-        return YES if self.mount.is_symlink(self._path) else NO
-
-    def stat(self) -> Stat:
-        """All facts in one request; unknown ones are None."""
-        return self.mount.stat(self._path, version=self._version)
-
-    @property
-    def size(self) -> int:
-        """Bytes of a file; a directory raises `StorageIsADirectoryError`."""
-        stat = self.stat()
-        if stat.is_dir or stat.size is None:
-            raise self.is_a_directory("Is a directory, which has no size")
-        return stat.size
-
-    @property
-    def mtime(self) -> float | None:
-        """POSIX seconds of the last change, or None where the storage knows none."""
-        return self.stat().mtime
-
-    @property
-    def ext_attributes(self) -> tuple[float | None, int | None, bool]:
-        """(mtime, size, is_dir) in one request; (None, None, False) if missing."""
-        try:
-            stat = self.stat()
-        except StorageNotFoundError:
-            return None, None, False
-        return stat.mtime, None if stat.is_dir else stat.size, stat.is_dir
-
-    def usage(self) -> tuple[int, int, int]:
-        """(files, directories, bytes) below this directory."""
-        return listing.usage(self)
-
-    def hash(self, algorithm: str = "sha256") -> str:
-        """Lowercase hex (sha256 sha1 md5 crc32c blake2b sha512); a stored value where it is true, else by reading."""
-        return hashes.hash_of(self, algorithm)
-
-    def md5hash(self) -> str:
-        return self.hash("md5")
-
-    def same_content(self, other: StorageNode) -> bool:
-        """Whether both hold equal bytes: by size, by hashes both stores hold, else by reading."""
-        return content.same_content(self, other)
-
-    def same_place(self, other: StorageNode) -> bool:
-        """Whether both are really the same bytes, through relative mounts, links and hard links too."""
-        return tree.same_place(self, other)
 
     # --- reading ---
 
@@ -138,6 +48,8 @@ class StorageNode(NodeName):
         errors: str | None = None,
         newline: str | None = None,
         buffering: int = -1,
+        version: Which | None = None,
+        as_of: datetime | float | None = None,
         if_absent: bool = False,
         if_match: content.Condition = None,
         content_type: str | None = None,
@@ -146,10 +58,16 @@ class StorageNode(NodeName):
         """A file object, as the builtin `open` (modes ``r w x a`` × ``t b``, ``+`` where the storage edits in place).
 
         Readers seek. What is written appears whole when the file is closed; leaving ``with`` by an exception, or
-        `discard()`, keeps the old bytes. `encoding` None is UTF-8.
+        `discard()`, keeps the old bytes. `encoding` None is UTF-8. `version`, `as_of`: reads that state, as `at`.
         """
+        if version is not None or as_of is not None:
+            return opening.open_version(self, mode, version, as_of, encoding=encoding, errors=errors, newline=newline)
         options = {"if_absent": if_absent, "if_match": if_match, "content_type": content_type, "metadata": metadata}
         return opening.open_file(self, mode, buffering, encoding, errors, newline, options)
+
+    def same_content(self, other: StorageNode) -> bool:
+        """Whether both hold equal bytes: by size, by hashes both stores hold, else by reading."""
+        return content.same_content(self, other)
 
     # --- writing ---
 
@@ -219,9 +137,12 @@ class StorageNode(NodeName):
         """Makes an empty file, or sets the time of an existing one."""
         tree.touch(self, exist_ok, mtime)
 
-    def delete(self, recursive: bool = True, missing_ok: bool = True) -> None:
-        """Removes exactly this file, or this directory and what is below; a link, never its target."""
-        tree.delete(self, recursive, missing_ok)
+    def delete(self, recursive: bool = True, missing_ok: bool = True, all_versions: bool = False) -> None:
+        """Removes exactly this file, or this directory and what is below; a link, never its target.
+
+        A versioned storage keeps the old versions unless `all_versions`.
+        """
+        tree.delete(self, recursive, missing_ok, all_versions)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Removes a file or link."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -24,7 +24,10 @@ from .retry import RetryPolicy
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _RELATIVE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}:(?!//)")
-_COMMON = ("name", "type", "protocol", "permissions", "retries", "retry_max_delay", "allow_backslash")
+_COMMON = (
+    *("name", "type", "protocol", "permissions", "retries", "retry_max_delay", "allow_backslash"),
+    *("base_url", "internal_url"),
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Entry:
     level: Level
     retry: RetryPolicy
     allow_backslash: bool
+    base_url: str | None = None
+    internal_url: str | None = None
 
     @property
     def keys(self) -> dict[str, Any]:
@@ -96,6 +101,8 @@ def _entry(given: Mapping[str, Any], directory: str) -> Entry:
             level=_level(given.get("permissions", "delete")),
             retry=_retry(given),
             allow_backslash=_common(given, "allow_backslash", bool, False),
+            base_url=_common(given, "base_url", str, None),
+            internal_url=_common(given, "internal_url", str, None),
         )
 
 
@@ -222,6 +229,8 @@ class Builder:
             level=min(entry.level, parent.level),
             retry=entry.retry,
             allow_backslash=entry.allow_backslash or parent.rules.backslash,
+            base_url=entry.base_url or _below(parent.base_url, path),
+            internal_url=entry.internal_url or _below(parent.internal_url, path),
             secrets=parent.guard.secrets,
         )
 
@@ -242,8 +251,15 @@ class Builder:
             level=entry.level,
             retry=entry.retry,
             allow_backslash=entry.allow_backslash,
+            base_url=entry.base_url,
+            internal_url=entry.internal_url,
             secrets=list(secrets_in(_fields(backend.options))),
         )
+
+
+def _below(base: str | None, path: str) -> str | None:
+    """The URL of a directory of a mount that has a URL."""
+    return None if base is None else f"{base.rstrip('/')}/{quote(path, safe='/')}".rstrip("/")
 
 
 def _parents_first(entries: Mapping[str, Entry]) -> Iterator[str]:

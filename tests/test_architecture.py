@@ -23,7 +23,7 @@ LAYERS = [
     "journal emulate mount records.mount table",
     "transfer.*",
     "composed.* verbs.* transaction",
-    "virtual names nodes manager aio fs",
+    "virtual names facts nodes manager default aio fs",
     "filestorage sessions.*",
     "service.* cli.* testing.*",
 ]

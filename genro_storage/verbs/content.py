@@ -12,6 +12,7 @@ from ..types import PLAIN, Stat, Version, WriteOptions
 
 if TYPE_CHECKING:
     from ..mount import Mount
+    from ..names import NodeName
     from ..nodes import StorageNode
 
 CHUNK = 1 << 20
@@ -56,13 +57,13 @@ def _etag(node: StorageNode, condition: Condition) -> str | None:
     return condition.etag
 
 
-def _unsupported(node: StorageNode, reason: str) -> UnsupportedOperation:
+def _unsupported(node: NodeName, reason: str) -> UnsupportedOperation:
     return UnsupportedOperation(
         f"{reason}: '{node.fullpath}'", operation="write", mount=node.mount_name, path=node.path
     )
 
 
-def refuse_snapshot(node: StorageNode) -> None:
+def refuse_snapshot(node: NodeName) -> None:
     """A node with a version is never changed."""
     if node.version is not None:
         raise _unsupported(node, "Cannot write to versioned snapshot")
@@ -84,7 +85,7 @@ def write_bytes(node: StorageNode, data: Any, skip_if_unchanged: bool, options: 
         mount.put(node.path, data, how)
     else:
         view = memoryview(data).cast("B")
-        _stream(mount.writer(node.path, how), (view[at : at + CHUNK] for at in range(0, len(view), CHUNK)))
+        stream(mount.writer(node.path, how), (view[at : at + CHUNK] for at in range(0, len(view), CHUNK)))
     return True
 
 
@@ -107,7 +108,7 @@ def write_from(node: StorageNode, source: BinaryIO | Iterable[bytes], options: M
     if isinstance(source, (str, bytes, bytearray)):
         raise TypeError(f"write_from takes a binary file or an iterable of bytes, not {type(source).__name__}")
     chunks = _chunks(source)
-    _stream(node.mount.writer(node.path, options_for(node, **options)), chunks)
+    stream(node.mount.writer(node.path, options_for(node, **options)), chunks)
     return True
 
 
@@ -121,7 +122,7 @@ def _chunks(source: Any) -> Iterable[bytes]:
         yield bytes(chunk)
 
 
-def _stream(writer: BackendWriter, chunks: Iterable[bytes | memoryview]) -> None:
+def stream(writer: BackendWriter, chunks: Iterable[bytes | memoryview]) -> None:
     try:
         for chunk in chunks:
             if not isinstance(chunk, (bytes, bytearray, memoryview)):

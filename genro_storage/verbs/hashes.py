@@ -8,12 +8,12 @@ from .. import hashing
 from ..exceptions import StorageIsADirectoryError
 
 if TYPE_CHECKING:
-    from ..nodes import StorageNode
+    from ..names import NodeName
 
 CHUNK = 1 << 20
 
 
-def hash_of(node: StorageNode, algorithm: str) -> str:
+def hash_of(node: NodeName, algorithm: str) -> str:
     """Lowercase hex of the content's hash; one request where the storage knows it, else the file is streamed."""
     hasher = hashing.new(algorithm)
     mount, path = node.mount, node.path

@@ -47,7 +47,7 @@ def _fetched(node: StorageNode, mode: str) -> Iterator[str]:
     if stat is None and mode == "r":
         raise node.not_found()
     size = stat.size if stat else None
-    with manager.scratch.scratch(node.basename or "file", size=size) as path:
+    with manager.scratch.scratch(_file_name(node), size=size) as path:
         place = ScratchPlace(path)
         if stat is not None:
             transfer.copy(node, place)
@@ -55,6 +55,10 @@ def _fetched(node: StorageNode, mode: str) -> Iterator[str]:
         yield path
         if "w" in mode and _identity(path) not in (None, before):
             transfer.copy(place, node)
+
+
+def _file_name(node: StorageNode) -> str:
+    return node.basename if node.basename and not node.mount.features.literal else "file"
 
 
 def _known(node: StorageNode):  # type: ignore[no-untyped-def]

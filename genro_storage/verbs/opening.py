@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import tempfile
+from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any
 
 from ..exceptions import StorageNotFoundError, UnsupportedOperation
 from ..streams import READ_AHEAD, BinaryWriter, RawEditor, RawReader, TextWriter, drop
-from . import content
+from . import content, versions
+from .versions import Which
 
 if TYPE_CHECKING:
     from ..nodes import StorageNode
@@ -39,6 +41,18 @@ def open_file(
     if isinstance(file, (BinaryWriter, StagedFile)):
         return TextWriter(file, encoding or "utf-8", errors or "strict", newline)
     return io.TextIOWrapper(file, encoding or "utf-8", errors or "strict", newline)
+
+
+def open_version(
+    node: StorageNode, mode: str, which: Which | None, as_of: datetime | float | None, **text: Any
+) -> IO[Any]:
+    """One version for reading; the past is not written."""
+    if _parsed(mode)[0] != "r" or "+" in mode:
+        raise UnsupportedOperation(
+            f"Cannot write to historical versions: '{node.fullpath}'",
+            operation="open", mount=node.mount_name, path=node.path,
+        )  # fmt: skip
+    return versions.at(node, which, as_of).open(mode, **text)
 
 
 def _parsed(mode: str) -> tuple[str, bool, bool]:

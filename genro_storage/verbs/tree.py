@@ -16,9 +16,10 @@ from ..exceptions import (
 )
 from ..mount import Level
 from ..types import WriteOptions
-from . import content
+from . import content, versions
 
 if TYPE_CHECKING:
+    from ..names import NodeName
     from ..nodes import StorageNode
 
 Node = TypeVar("Node", bound="StorageNode")
@@ -43,11 +44,14 @@ def touch(node: StorageNode, exist_ok: bool, mtime: float | None) -> None:
             raise
 
 
-def delete(node: StorageNode, recursive: bool, missing_ok: bool) -> None:
+def delete(node: StorageNode, recursive: bool, missing_ok: bool, all_versions: bool) -> None:
     """Removes exactly this file, or this directory and what is below."""
     content.refuse_snapshot(node)
     mount, path = node.mount, node.path
     mount.judge_removal(path)
+    if all_versions:
+        versions.erase(node, recursive, missing_ok)
+        return
     try:
         if mount.features.real_dirs:
             _delete_real(node, recursive)
@@ -144,6 +148,6 @@ def symlink_to(node: Node, target: Node | str) -> None:
     node.mount.symlink(node.path, place.path)
 
 
-def same_place(node: StorageNode, other: StorageNode) -> bool:
+def same_place(node: NodeName, other: NodeName) -> bool:
     """Whether two nodes are the same bytes."""
     return node.version == other.version and transfer.same_place(node, other)

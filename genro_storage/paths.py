@@ -21,6 +21,8 @@ class Rules(NamedTuple):
 
     backslash: bool = False
     surrogates: bool = False
+    literal: bool = False
+    """A path is data and stays as it is."""
 
 
 STRICT = Rules()
@@ -77,6 +79,8 @@ def normalise(path: str, rules: Rules = STRICT) -> str:
 def _normalise(path: str, rules: Rules) -> str:
     if not isinstance(path, str):
         raise TypeError(f"a path is a str, not {type(path).__name__}")
+    if rules.literal:
+        return path
     if "\0" in path:
         _refuse("NUL in a path", path)
     if "\\" in path and not rules.backslash:

@@ -135,6 +135,8 @@ class Features(Struct, frozen=True):
     """A backslash is an ordinary character and no separator, so that `allow_backslash` may be set."""
     surrogates: bool = False
     """Undecodable names travel as surrogate escapes."""
+    literal: bool = False
+    """A path is data, never normalised."""
 
 
 class Place(Protocol):

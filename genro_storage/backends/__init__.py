@@ -10,6 +10,7 @@ from ..exceptions import StorageConfigError, StorageDriverError
 ENTRY_POINTS = "genro_storage.backends"
 
 _BUILTIN = {
+    "base64": "genro_storage.backends.base64:Base64Backend",
     "fsspec": "genro_storage.backends.fsspec:FsspecBackend",
     "local": "genro_storage.backends.local:LocalStorage",
     "memory": "genro_storage.backends.memory:MemoryBackend",

@@ -102,6 +102,7 @@ class StorageBackend:
     aliases: ClassVar[Mapping[str, str]] = {"base_path": "path"}
     features: Features = Features(real_dirs=False, tells_missing=False)
     root: str = ""
+    readonly_reason: ClassVar[str] = "this kind of mount is read-only"
 
     options: Any = None
     context: Context = Context()

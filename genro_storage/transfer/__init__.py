@@ -6,6 +6,7 @@ from typing import Any
 
 from ..types import Place
 from .call import Call
+from .inline import into_path
 from .landing import landed
 from .options import CopyOptions, options_from
 from .places import same_place
@@ -24,7 +25,10 @@ def copy(
     path in the target's mount where the source went. Raises what went wrong with a single file or with the two places
     themselves, `StorageTransferError` with `.report` if entries of a tree failed.
     """
-    return _transfer("copy", source, target, options_from(options, fields), slash)
+    given = options_from(options, fields)
+    if target.mount.features.literal:
+        return into_path(source, target)
+    return _transfer("copy", source, target, given, slash)
 
 
 def move(

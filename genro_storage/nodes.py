@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import IO, Any, BinaryIO, Self, cast
 
 from . import paths
 from .facts import NodeFacts
+from .outlets import NodeOutlets
 from .types import Stat
 from .verbs import content, listing, localfile, opening, tree
+from .verbs import ranges as part
 from .verbs.versions import Which
 
 
-class StorageNode(NodeFacts):
+class StorageNode(NodeFacts, NodeOutlets):
     """A place: (manager, mount name, path, version).
 
     It never caches: each call asks the storage, and the mount is looked up by name each time, so that a reconfigured
@@ -40,6 +42,14 @@ class StorageNode(NodeFacts):
         """The bytes [start, end); a negative `start` is a suffix; only the range is fetched."""
         return self.mount.get(self._path, start, end, version=self._version)[0]
 
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of each [start, end), in the order asked; near ranges are fetched together."""
+        return part.read_ranges(self, ranges)
+
+    def iter_chunks(self, size: int = 1 << 20, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """[start, end) in chunks of `size` bytes, in bounded memory; one state of the file, never a mixture."""
+        return part.iter_chunks(self, size, start, end)
+
     def open(
         self,
         mode: str = "r",
@@ -48,6 +58,7 @@ class StorageNode(NodeFacts):
         errors: str | None = None,
         newline: str | None = None,
         buffering: int = -1,
+        compression: str | None = None,
         version: Which | None = None,
         as_of: datetime | float | None = None,
         if_absent: bool = False,
@@ -59,11 +70,14 @@ class StorageNode(NodeFacts):
 
         Readers seek. What is written appears whole when the file is closed; leaving ``with`` by an exception, or
         `discard()`, keeps the old bytes. `encoding` None is UTF-8. `version`, `as_of`: reads that state, as `at`.
+        `compression`: ``gzip bz2 xz zstd lz4``, or ``infer`` by the name.
         """
         if version is not None or as_of is not None:
-            return opening.open_version(self, mode, version, as_of, encoding=encoding, errors=errors, newline=newline)
+            how = {"encoding": encoding, "errors": errors, "newline": newline, "compression": compression}
+            return opening.open_version(self, mode, version, as_of, **how)
         options = {"if_absent": if_absent, "if_match": if_match, "content_type": content_type, "metadata": metadata}
-        return opening.open_file(self, mode, buffering, encoding, errors, newline, options)
+        text = opening.Text(encoding, errors, newline)
+        return opening.open_file(self, mode, buffering, text, compression, options)
 
     def same_content(self, other: StorageNode) -> bool:
         """Whether both hold equal bytes: by size, by hashes both stores hold, else by reading."""

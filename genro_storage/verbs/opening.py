@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import tempfile
 from datetime import datetime
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from ..backends.base import BackendWriter
+from ..compression import CompressedWriter, algorithm, decompressed
 from ..exceptions import StorageNotFoundError, UnsupportedOperation
 from ..streams import READ_AHEAD, BinaryWriter, RawEditor, RawReader, TextWriter, drop
 from . import content, versions
@@ -18,29 +20,39 @@ if TYPE_CHECKING:
 SPOOL = 8 << 20
 
 
+class Text(NamedTuple):
+    """How bytes become text; None is UTF-8, strict, any line end."""
+
+    encoding: str | None = None
+    errors: str | None = None
+    newline: str | None = None
+
+    def wrapped(self, file: Any) -> io.TextIOWrapper:
+        """A text file over a binary one."""
+        encoding, errors = self.encoding or "utf-8", self.errors or "strict"
+        if isinstance(file, (BinaryWriter, StagedFile)):
+            return TextWriter(file, encoding, errors, self.newline)
+        return io.TextIOWrapper(file, encoding, errors, self.newline)
+
+
 def open_file(
-    node: StorageNode,
-    mode: str,
-    buffering: int,
-    encoding: str | None,
-    errors: str | None,
-    newline: str | None,
-    options: dict[str, Any],
+    node: StorageNode, mode: str, buffering: int, text: Text, compression: str | None, options: dict[str, Any]
 ) -> IO[Any]:
     """A file object for `mode`; see `StorageNode.open`."""
     kind, binary, plus = _parsed(mode)
-    if binary and not encoding == errors == newline == None:  # noqa: E711 - one chain for three
+    if binary and text != Text():
         raise ValueError("binary mode takes no encoding, errors or newline")
+    packing = algorithm(compression, node.path)
+    if packing and (plus or kind == "a"):
+        raise ValueError(f"mode {mode!r} cannot be used on compressed data; use 'r', 'w' or 'x'")
     if kind == "r" and not plus:
         if any(options.values()):
             raise ValueError(f"{', '.join(key for key, value in options.items() if value)}: only for writing")
-        return _reading(node, binary, buffering, encoding, errors, newline)
-    file = _editing(node, kind, plus, options) if plus else _writing(node, kind, options)
-    if binary:
-        return file
-    if isinstance(file, (BinaryWriter, StagedFile)):
-        return TextWriter(file, encoding or "utf-8", errors or "strict", newline)
-    return io.TextIOWrapper(file, encoding or "utf-8", errors or "strict", newline)
+        file = _reading(node, buffering if binary and not packing else -1)
+        file = decompressed(file, packing) if packing else file
+    else:
+        file = _editing(node, kind, plus, options) if plus else _writing(node, kind, options, packing)
+    return file if binary else text.wrapped(file)
 
 
 def open_version(
@@ -65,18 +77,13 @@ def _parsed(mode: str) -> tuple[str, bool, bool]:
     return kinds[0], "b" in rest, "+" in rest
 
 
-def _reading(
-    node: StorageNode, binary: bool, buffering: int, encoding: str | None, errors: str | None, newline: str | None
-) -> IO[Any]:
+def _reading(node: StorageNode, buffering: int) -> Any:
     mount, path, version = node.mount, node.path, node.version
     raw = RawReader(lambda start, end, etag: mount.reader(path, start, end, version=version, if_match=etag))
-    if binary and buffering == 0:
-        return raw  # type: ignore[return-value]
-    file = io.BufferedReader(raw, buffering if buffering > 1 else READ_AHEAD)
-    return file if binary else io.TextIOWrapper(file, encoding or "utf-8", errors or "strict", newline)
+    return raw if buffering == 0 else io.BufferedReader(raw, buffering if buffering > 1 else READ_AHEAD)
 
 
-def _writing(node: StorageNode, kind: str, options: dict[str, Any]) -> io.BufferedWriter:
+def _writing(node: StorageNode, kind: str, options: dict[str, Any], packing: str | None) -> io.BufferedWriter:
     mount = node.mount
     if kind == "a":
         if mount.can("edit") and not any(options.values()):
@@ -86,7 +93,8 @@ def _writing(node: StorageNode, kind: str, options: dict[str, Any]) -> io.Buffer
     how = content.options_for(node, **{**options, "if_absent": options["if_absent"] or kind == "x"})
     if kind == "x" and node.exists:  # tells at once; the commit decides
         raise node.already_exists()
-    return BinaryWriter(mount.writer(node.path, how), node.fullpath)
+    writer: BackendWriter = mount.writer(node.path, how)
+    return BinaryWriter(CompressedWriter(writer, packing) if packing else writer, node.fullpath)
 
 
 def _appending(node: StorageNode, options: dict[str, Any]) -> BinaryWriter:

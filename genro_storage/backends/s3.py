@@ -16,12 +16,13 @@ from ..exceptions import (
     UnsupportedOperation,
 )
 from ..types import PLAIN, Features, Stat, WriteOptions
+from ._objects import prefix_of, quoted, range_header, sent_metadata
 from ._s3 import errors
 from ._s3.client import Answer, Connection, S3Options
 from ._s3.copying import copy_object
-from ._s3.facts import Checksums, common, quoted, sent_metadata, stat_of
-from ._s3.listing import Listing, prefix_of
-from ._s3.reader import S3Reader, extent, fetched, range_header, trimmed
+from ._s3.facts import Checksums, common, stat_of
+from ._s3.listing import Listing
+from ._s3.reader import S3Reader, extent, fetched, trimmed
 from ._s3.removal import deleted_many
 from ._s3.writer import S3Writer, Target
 from .base import BackendReader, BytesReader, StorageBackend, Tick

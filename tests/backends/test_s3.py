@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from genro_storage import hashing
-from genro_storage.backends._s3.facts import decoded, encoded, hashes_of
+from genro_storage.backends._objects import decoded, encoded
+from genro_storage.backends._s3.facts import hashes_of
 from genro_storage.backends.s3 import S3Backend
 from genro_storage.exceptions import (
     StorageCorruptedError,

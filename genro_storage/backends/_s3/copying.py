@@ -7,10 +7,11 @@ from msgspec.structs import replace
 
 from ...exceptions import StorageExistsError
 from ...types import Stat
+from .._objects import metadata_of, unquoted
 from ..base import Tick, conflict
 from .client import Answer
 from .errors import answered, code_of
-from .facts import conditions, metadata_of, unquoted, written_as
+from .facts import conditions, written_as
 from .writer import Multipart, Target
 
 ONE_REQUEST = 5 << 30

@@ -5,28 +5,18 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
-from math import isfinite
 from typing import Any
 
 from ... import hashing
-from ...exceptions import StorageQuotaError
 from ...types import Stat, WriteOptions
+from .._objects import metadata_of, quoted, sent_metadata, unquoted
 from .client import Answer, S3Options
 from .errors import code_of
 
-METADATA_LIMIT = 2048
-"""Bytes of keys and values together, as sent (S3 User Guide, "Working with object metadata")."""
-MTIME = "mtime"
-"""The metadata key that carries a source's time of last change, POSIX seconds as rclone and s3fs-fuse write it."""
-
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_KEY = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _CHECKSUMS = {"crc32c": "ChecksumCRC32C", "md5": "ContentMD5", "sha256": "ChecksumSHA256"}
 _UNKNOWN = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """The codes by which servers refuse a checksum that they do not know."""
-_PLAIN = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 # --- answers ---
@@ -74,39 +64,6 @@ def hashes_of(etag: str | None, answer: Answer) -> Mapping[str, str]:
     return {"md5": etag}
 
 
-def unquoted(etag: str | None) -> str | None:
-    """An ETag as `Stat` shows it, without the quotes of HTTP."""
-    return etag.strip('"') if etag else None
-
-
-def quoted(etag: str) -> str:
-    """An ETag as a condition sends it."""
-    return etag if etag.startswith(('"', "W/")) else f'"{etag}"'
-
-
-def metadata_of(given: Mapping[str, str]) -> tuple[dict[str, str], float | None]:
-    """Plain metadata, and the time of last change that was kept among it."""
-    metadata = {key.lower(): decoded(value) for key, value in given.items()}
-    try:
-        mtime = float(metadata.get(MTIME, "nan"))
-    except ValueError:
-        return metadata, None
-    if not isfinite(mtime):
-        return metadata, None
-    del metadata[MTIME]
-    return metadata, mtime
-
-
-def decoded(value: str) -> str:
-    """A header value with its RFC 2047 words read."""
-    if "=?" not in value:
-        return value
-    try:
-        return str(make_header(decode_header(value)))
-    except (HeaderParseError, LookupError, ValueError):
-        return value
-
-
 # --- parameters ---
 
 
@@ -133,32 +90,6 @@ def conditions(options: WriteOptions) -> Answer:
     if options.if_match is not None:
         sent["IfMatch"] = quoted(options.if_match)
     return sent
-
-
-def sent_metadata(options: WriteOptions) -> dict[str, str]:
-    """Metadata as headers carry it; more than 2 KiB → `StorageQuotaError`, a bad key → `ValueError`."""
-    sent = {}
-    for key, value in (options.metadata or {}).items():
-        name = key.lower()
-        if not _KEY.fullmatch(name):
-            raise ValueError(f"metadata key {key!r}: use letters, digits, '.', '_' and '-'")
-        sent[name] = encoded(value)
-    if options.mtime is not None:
-        sent[MTIME] = repr(options.mtime)
-    length = sum(len(key) + len(value) for key, value in sent.items())
-    if length > METADATA_LIMIT:
-        raise StorageQuotaError(f"{length} bytes of metadata; S3 holds {METADATA_LIMIT}")
-    return sent
-
-
-def encoded(value: str) -> str:
-    """A value as a header can carry it: itself, or RFC 2047 where it is not plain or would be taken for that.
-
-    Nothing at all is not plain either: some servers drop a header without a value.
-    """
-    if _PLAIN.fullmatch(value) and "=?" not in value:
-        return value
-    return f"=?UTF-8?B?{base64.b64encode(value.encode()).decode()}?="
 
 
 # --- checksums ---

@@ -5,29 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...types import Stat
+from .._objects import directory_of, position, prefix_of, unquoted
 from .client import Answer, Connection
-from .facts import common, unquoted
+from .facts import common
 
 PAGE = 1000
 """Keys that one request gives at most (S3 API, ListObjectsV2)."""
-
-
-def prefix_of(path: str) -> str:
-    """What the keys below a directory begin with, relative to the root: ``"d"`` → ``"d/"``.
-
-    A first segment that is empty cannot be told from the root, so directories below one keep their slash: ``"/"``.
-    """
-    return path if not path or path[0] == "/" else path + "/"
-
-
-def directory_of(prefix: str) -> str:
-    """The reverse of `prefix_of`."""
-    return prefix if prefix[0] == "/" else prefix[:-1]
-
-
-def position(entry: Stat) -> str:
-    """Where an entry stands in the bytewise order of listings."""
-    return prefix_of(entry.path) if entry.is_dir else entry.path
 
 
 class Listing:

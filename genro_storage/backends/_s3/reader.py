@@ -13,15 +13,6 @@ from .client import Answer, Connection, Lease
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
-def range_header(start: int, end: int | None) -> str | None:
-    """The Range header for [start, end): None for the whole, "" where no byte can be in it (RFC 9110, 14.1.2)."""
-    if start < 0:
-        return f"bytes={start}" if end is None or end > 0 else ""
-    if end is None:
-        return f"bytes={start}-" if start else None
-    return f"bytes={start}-{end - 1}" if end > start else ""
-
-
 def extent(answer: Answer) -> tuple[int, int | None]:
     """Where the body of an answer begins in its object, and the object's size."""
     match = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))

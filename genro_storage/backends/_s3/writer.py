@@ -20,10 +20,11 @@ from ...exceptions import (
     UnsupportedOperation,
 )
 from ...types import Stat, WriteOptions
+from .._objects import unquoted
 from ..base import check_size
 from .client import Answer, Connection, check_process, spawn
 from .errors import answered, code_of, status_of
-from .facts import Checksums, common, conditions, stat_of, unquoted, written, written_as
+from .facts import Checksums, common, conditions, stat_of, written, written_as
 from .reader import fetched
 
 PART = 8 << 20

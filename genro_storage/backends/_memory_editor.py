@@ -1,20 +1,25 @@
-"""A file in memory, changed in place."""
+"""A file in memory while it is written: as a whole, or in place."""
 
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Callable, Mapping
 
-from ._memory_store import File, Store
+from ..exceptions import StorageError
+from ..types import Stat
+from ._bytes import BytesWriter
+from ._memory_store import Store
 
 
 class MemoryEditor:
     """Every write is seen by the next reader; readers that are open keep what they had. Modes "r+", "a", "a+"."""
 
-    def __init__(self, store: Store, file: File, mode: str) -> None:
-        self._store, self._file = store, file
+    def __init__(self, store: Store, path: str, mode: str) -> None:
+        self._store, self._path, self._file = store, path, store.file(path)
         self._appends = mode.startswith("a")
         self._reads = mode != "a"
-        self._position = len(file.data) if self._appends else 0
+        self._position = len(self._file.data) if self._appends else 0
         self._closed = False
 
     def readinto(self, buffer: memoryview) -> int:
@@ -30,8 +35,7 @@ class MemoryEditor:
     def write(self, data: bytes | bytearray | memoryview) -> int:
         content = memoryview(data).cast("B")
         with self._store.lock:
-            self._check()
-            buffer = self._file.thawed()
+            buffer = self._buffer()
             if self._appends:
                 self._position = len(buffer)
             elif self._position > len(buffer):
@@ -53,8 +57,7 @@ class MemoryEditor:
 
     def truncate(self, size: int) -> int:
         with self._store.lock:
-            self._check()
-            buffer = self._file.thawed()
+            buffer = self._buffer()
             del buffer[size:]
             buffer.extend(bytes(size - len(buffer)))
         return size
@@ -65,6 +68,33 @@ class MemoryEditor:
     def close(self) -> None:
         self._closed = True
 
+    def _buffer(self) -> bytearray:
+        self._check()
+        file, store = self._file, self._store
+        if isinstance(file.data, bytes) and store.look(self._path) is file:
+            store.keep(self._path, file)
+        return file.thawed()
+
     def _check(self) -> None:
         if self._closed:
             raise ValueError("I/O operation on a closed file")
+
+
+class MemoryWriter(BytesWriter):
+    """Collects the bytes; a fork cannot finish what its parent began."""
+
+    def __init__(self, put: Callable[[bytes], Stat], size: int | None) -> None:
+        super().__init__(put, size)
+        self._pid = os.getpid()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._check()
+        super().write(data)
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        self._check()
+        return super().commit(hashes)
+
+    def _check(self) -> None:
+        if self._pid != os.getpid():
+            raise StorageError("this writer was opened before the process forked; open one of its own")

@@ -9,6 +9,8 @@ import threading
 import time
 import uuid
 import weakref
+from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import TypeAlias
 
 from ..types import Stat
@@ -22,13 +24,33 @@ _changes = itertools.count(1)
 class File:
     """One object. `data` becomes a bytearray while it is edited in place, and bytes again when it is read."""
 
-    __slots__ = ("content_type", "data", "etag", "mtime")
+    __slots__ = ("born", "content_type", "data", "etag", "metadata", "mtime", "tags", "version")
 
-    def __init__(self, data: bytes, mtime: float | None, content_type: str | None) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        mtime: float | None,
+        content_type: str | None,
+        metadata: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         self.data: bytes | bytearray = data
-        self.mtime = time.time() if mtime is None else mtime
-        self.etag = f"{next(_changes):x}"
         self.content_type = content_type
+        self.metadata = {key.lower(): value for key, value in (metadata or {}).items()}
+        self.tags = dict(tags or {})
+        self.renew()
+        self.etag = self.version
+        self.mtime = self.born if mtime is None else mtime
+
+    def renew(self) -> None:
+        """From here on it is another version."""
+        self.version = f"{next(_changes):x}"
+        self.born = time.time()
+
+    def snapshot(self) -> File:
+        """This version, which no later change reaches."""
+        self.frozen()
+        return copy(self)
 
     def frozen(self) -> bytes:
         """The bytes of this moment, which no later edit changes."""
@@ -37,9 +59,13 @@ class File:
         return self.data
 
     def thawed(self) -> bytearray:
-        """The bytes to change in place; it counts as a change."""
+        """The bytes to change in place; it counts as a change.
+
+        What somebody has read is never changed: after a reading look it is another version.
+        """
         if isinstance(self.data, bytes):
             self.data = bytearray(self.data)
+            self.renew()
         self.mtime = time.time()
         self.etag = f"{next(_changes):x}"
         return self.data
@@ -75,12 +101,28 @@ class Directory:
 Node: TypeAlias = File | Directory
 
 
+class Deletion:
+    """That a file was removed, where versions are kept."""
+
+    __slots__ = ("born", "version")
+
+    def __init__(self) -> None:
+        self.version = f"{next(_changes):x}"
+        self.born = time.time()
+
+
 class Store:
-    """A root directory and the lock that every look and every change takes."""
+    """A root directory and the lock that every look and every change takes.
+
+    Where it is `versioned`, `past` has of each path what is no longer its file, oldest first: deletions, and files that
+    are never changed again.
+    """
 
     def __init__(self, name: str = "") -> None:
         self.name = name
         self.root = Directory()
+        self.versioned = False
+        self.past: dict[str, list[File | Deletion]] = {}
         self.lock = threading.RLock()
         with _registry:
             _all.add(self)
@@ -137,17 +179,46 @@ class Store:
                 raise failure(errno.ENOTDIR)
             node = below
 
+    def keep(self, path: str, node: Node | None) -> None:
+        """Call it before what is at `path` is changed or replaced."""
+        if self.versioned and isinstance(node, File):
+            self.past.setdefault(path, []).append(node.snapshot())
+
+    def leave(self, path: str, node: Node) -> None:
+        """Call it before a file, or a directory with all below it, goes away from `path`."""
+        if self.versioned:
+            for key, file in files(path, node):
+                self.keep(key, file)
+                self.past[key].append(Deletion())
+
+
+def files(path: str, node: Node) -> Iterator[tuple[str, File]]:
+    """Every file at or below `path`."""
+    if isinstance(node, File):
+        yield path, node
+        return
+    for name, below in node.children.items():
+        yield from files(f"{path}/{name}" if path else name, below)
+
 
 def failure(number: int) -> OSError:
     """What the operating system would raise."""
     return OSError(number, os.strerror(number))
 
 
-def described(path: str, node: Node) -> Stat:
-    """The facts of a node."""
+def described(path: str, node: Node, *, metadata: bool = False, versions: bool = False) -> Stat:
+    """The facts of a node; those that `metadata` and `versions` add only on request."""
     if isinstance(node, Directory):
         return Stat(path, None, True, mtime=node.mtime)
-    return Stat(path, len(node.data), mtime=node.mtime, etag=node.etag, content_type=node.content_type)
+    return Stat(
+        path,
+        len(node.frozen() if versions else node.data),
+        mtime=node.mtime,
+        etag=node.etag,
+        content_type=node.content_type,
+        version_id=node.version if versions else None,
+        metadata=dict(node.metadata) if metadata else None,
+    )
 
 
 # --- which stores there are ---

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, ClassVar
+
+from msgspec.structs import replace
 
 from ..exceptions import StorageError, StorageUnavailableError, UnsupportedOperation
 from ..paths import refuse_climbing
-from ..types import PLAIN, Features, Stat, WriteOptions
-from ._memory_editor import MemoryEditor
-from ._memory_store import Directory, File, Node, Store, address, at_address, described, failure, private, shared
+from ..types import PLAIN, Features, Stat, Version, WriteOptions
+from . import _memory_versions as versions
+from ._labels import checked_tags
+from ._memory_editor import MemoryEditor, MemoryWriter
+from ._memory_store import Directory, File, Node, Store, address, at_address, described, failure, files, private, shared
 from .base import (
     PAGE,
     BackendEditor,
     BytesReader,
-    BytesWriter,
     StorageBackend,
     Tick,
     check_size,
     conflict,
     cut,
-    no_version,
 )
 from .options import Context, Options
 
 
 class MemoryOptions(Options, frozen=True, kw_only=True):
-    """`path`: where the mount begins in its store. `store`: mounts naming the same one share bytes."""
+    """`path`: where the mount begins in its store. `store`: mounts naming the same one share bytes.
+
+    A store keeps versions as soon as one of its mounts is `versioned`.
+    """
 
     store: str = ""
+    versioned: bool = False
+    metadata: bool = False
+
+
+_VERSIONS = frozenset({"versions"})
+_METADATA = frozenset({"set_metadata", "get_tags", "set_tags"})
 
 
 class MemoryBackend(StorageBackend):
@@ -60,10 +71,20 @@ class MemoryBackend(StorageBackend):
             self._held = private(context.manager, context.mount)
         else:
             self._held = Store(f"alone:{id(self)}")
+        if options.metadata:
+            self.features = replace(self.features, metadata=True, tags=True)
+        self._described = partial(described, metadata=options.metadata, versions=options.versioned)
         self._id = f"memory:{self._held.name if self._held else options.store}"
         if self._held is not None:
             with self._held.lock:
                 self._held.make(self.root)
+                self._held.versioned |= options.versioned
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        options = self.options
+        absent = (frozenset() if options.versioned else _VERSIONS) | (frozenset() if options.metadata else _METADATA)
+        return super().abilities - absent
 
     @property
     def storage_id(self) -> str:
@@ -90,13 +111,20 @@ class MemoryBackend(StorageBackend):
             refuse_climbing(path)
         return f"{self.root}/{path}" if self.root and path else self.root or path
 
+    def _file(self, path: str, version: str | None) -> File:
+        """The file at `path`, or a version of it; call it under the lock."""
+        if version is None:
+            return self._store.file(self._full(path))
+        if not self.options.versioned:
+            raise UnsupportedOperation("this mount does not support versioning; see its 'versioned'")
+        return versions.at(self._store, self._full(path), version)
+
     # --- facts and listing ---
 
     def stat(self, path: str, *, version: str | None = None) -> Stat:
-        no_version(version)
         store = self._store
         with store.lock:
-            return described(path, store.find(self._full(path)))
+            return self._described(path, store.find(self._full(path)) if version is None else self._file(path, version))
 
     def scan(
         self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
@@ -153,13 +181,11 @@ class MemoryBackend(StorageBackend):
         version: str | None = None,
         if_match: str | None = None,
     ) -> tuple[bytes, Stat]:
-        no_version(version)
-        store = self._store
-        with store.lock:
-            file = store.file(self._full(path))
+        with self._store.lock:
+            file = self._file(path, version)
             if if_match is not None and file.etag != if_match:
                 raise conflict(if_match, file.etag)
-            return cut(file.frozen(), start, end), described(path, file)
+            return cut(file.frozen(), start, end), self._described(path, file)
 
     def reader(
         self,
@@ -177,9 +203,9 @@ class MemoryBackend(StorageBackend):
     def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
         content = bytes(data)
         check_size(options.size, len(content))
-        return self._placed(path, File(content, options.mtime, options.content_type), options)
+        return self._placed(path, _made(content, options), options)
 
-    def writer(self, path: str, options: WriteOptions = PLAIN) -> BytesWriter:
+    def writer(self, path: str, options: WriteOptions = PLAIN) -> MemoryWriter:
         store = self._store
         with store.lock:
             if isinstance(store.look(self._full(path)), Directory):
@@ -191,8 +217,9 @@ class MemoryBackend(StorageBackend):
         with store.lock:
             self._judge(store, full, options)
             directory, name = store.above(full, make=True)
+            store.keep(full, directory.children.get(name))
             directory.put(name, file)
-            return described(path, file)
+            return self._described(path, file)
 
     @staticmethod
     def _judge(store: Store, full: str, options: WriteOptions) -> None:
@@ -215,15 +242,19 @@ class MemoryBackend(StorageBackend):
         version: str | None = None,
         tick: Tick = lambda n: None,
     ) -> Stat:
-        no_version(version)
         origin = _memory(source)
         with origin._store.lock:
-            file = origin._store.file(origin._full(source_path))
-            data, content_type = file.frozen(), file.content_type
+            file = origin._file(source_path, version).snapshot()
+        data = file.frozen()
         check_size(options.size, len(data))
         tick(len(data))
-        kept = content_type if options.content_type is None else options.content_type
-        return self._placed(path, File(data, options.mtime, kept), options)
+        kept = replace(
+            options,
+            content_type=file.content_type if options.content_type is None else options.content_type,
+            metadata=file.metadata if options.metadata is None else options.metadata,
+            tags=file.tags if options.tags is None else options.tags,
+        )
+        return self._placed(path, _made(data, kept), options)
 
     def set_mtime(self, path: str, mtime: float) -> None:
         store = self._store
@@ -235,19 +266,50 @@ class MemoryBackend(StorageBackend):
         with store.lock:
             if mode != "r+" and store.look(full) is None:
                 self._placed(path, File(b"", None, None), PLAIN)
-            return MemoryEditor(store, store.file(full), mode)
+            return MemoryEditor(store, full, mode)
+
+    # --- versions, metadata, tags ---
+
+    def versions(self, path: str) -> Iterator[Version]:
+        store = self._store
+        with store.lock:
+            return iter(versions.listed(store, self._full(path)))
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str]) -> None:
+        store, full = self._store, self._full(path)
+        with store.lock:
+            file = store.file(full)
+            store.keep(full, file)
+            file.metadata = {key.lower(): value for key, value in metadata.items()}
+            file.renew()
+
+    def get_tags(self, path: str, *, version: str | None = None) -> dict[str, str]:
+        with self._store.lock:
+            return dict(self._file(path, version).tags)
+
+    def set_tags(self, path: str, tags: Mapping[str, str]) -> None:
+        checked = checked_tags(tags)
+        with self._store.lock:
+            self._file(path, None).tags = checked
 
     # --- changing the tree ---
 
     def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
-        no_version(version)
         store, full = self._store, self._full(path)
         with store.lock:
-            file = store.file(full)
-            if if_match is not None and file.etag != if_match:
-                raise conflict(if_match, file.etag)
+            if if_match is not None and (etag := self._file(path, version).etag) != if_match:
+                raise conflict(if_match, etag)
+            if version is not None:
+                self._erase(full, version)
+                return
+            store.leave(full, store.file(full))
             directory, name = store.above(full)
             directory.remove(name)
+
+    def _erase(self, full: str, version: str) -> None:
+        if not self.options.versioned:
+            raise UnsupportedOperation("this mount does not support versioning; see its 'versioned'")
+        versions.erase(self._store, full, version)
 
     def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
         for path in paths:
@@ -287,7 +349,7 @@ class MemoryBackend(StorageBackend):
             if here is there and full == source_full:
                 if options.if_absent or not full:
                     raise failure(errno.EEXIST if full else errno.EINVAL)
-                return described(path, node)
+                return self._described(path, node)
             if not source_full or (
                 here is there and isinstance(node, Directory) and full.startswith(source_full + "/")
             ):
@@ -297,9 +359,18 @@ class MemoryBackend(StorageBackend):
             _judge_rename(node, here.look(full), options)
             target, name = here.above(full, make=True)
             directory, source_name = there.above(source_full)
+            there.leave(source_full, node)
+            here.keep(full, here.look(full))
             directory.remove(source_name)
             target.put(name, node)
-            return described(path, node)
+            if here.versioned or there.versioned:
+                for _, file in files(full, node):
+                    file.renew()
+            return self._described(path, node)
+
+
+def _made(data: bytes, options: WriteOptions) -> File:
+    return File(data, options.mtime, options.content_type, options.metadata, checked_tags(options.tags or {}))
 
 
 def _judge_rename(node: Node, there: Node | None, options: WriteOptions) -> None:
@@ -326,23 +397,3 @@ def _memory(source: StorageBackend) -> MemoryBackend:
     if not isinstance(source, MemoryBackend):
         raise UnsupportedOperation("the other side is not in memory")
     return source
-
-
-class MemoryWriter(BytesWriter):
-    """Collects the bytes; a fork cannot finish what its parent began."""
-
-    def __init__(self, put: Callable[[bytes], Stat], size: int | None) -> None:
-        super().__init__(put, size)
-        self._pid = os.getpid()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._check()
-        super().write(data)
-
-    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
-        self._check()
-        return super().commit(hashes)
-
-    def _check(self) -> None:
-        if self._pid != os.getpid():
-            raise StorageError("this writer was opened before the process forked; open one of its own")

@@ -3,7 +3,7 @@
 import pytest
 
 MODULES = (
-    *("backend_suite", "conditions", "inplace", "listing", "reading", "suite", "tree", "writing"),
+    *("backend_suite", "conditions", "inplace", "listing", "reading", "suite", "tree", "versions", "writing"),
     *("transfer_files", "transfer_trees"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in MODULES))

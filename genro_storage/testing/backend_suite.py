@@ -15,10 +15,11 @@ from .listing import Listing
 from .reading import Reading, entries
 from .suite import WORDS, powers
 from .tree import Tree
+from .versions import Versions
 from .writing import Writing
 
 
-class BackendSuite(Reading, Writing, Conditions, Listing, Tree, InPlace):
+class BackendSuite(Reading, Writing, Conditions, Listing, Tree, InPlace, Versions):
     """The acceptance test of a storage type.
 
     ::

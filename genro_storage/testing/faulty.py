@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from ..backends.base import BackendEditor, BackendReader, BackendWriter, StorageBackend, Tick
 from ..exceptions import StorageError
-from ..types import PLAIN, Features, Stat, WriteOptions
+from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Version, WriteOptions
 
 T = TypeVar("T")
 Kind = Literal["fail", "lost", "truncate", "delay"]
@@ -168,6 +168,24 @@ class FaultyBackend(StorageBackend):
 
     def readlink(self, path: str) -> str:
         return self.plan.run("readlink", lambda: self.inner.readlink(path))
+
+    def versions(self, path: str) -> Iterator[Version]:
+        return self.plan.run("versions", lambda: iter(list(self.inner.versions(path))))
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str]) -> None:
+        self.plan.run("set_metadata", lambda: self.inner.set_metadata(path, metadata))
+
+    def get_tags(self, path: str, *, version: str | None = None) -> dict[str, str]:
+        return self.plan.run("get_tags", lambda: self.inner.get_tags(path, version=version))
+
+    def set_tags(self, path: str, tags: Mapping[str, str]) -> None:
+        self.plan.run("set_tags", lambda: self.inner.set_tags(path, tags))
+
+    def sign(self, path: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
+        return self.inner.sign(path, method, expires_in, options)
+
+    def public_url(self, path: str) -> str:
+        return self.inner.public_url(path)
 
     def free_space(self) -> int:
         return self.plan.run("free_space", self.inner.free_space)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import weakref
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from genro_storage import StorageManager
 from genro_storage.backends.base import order
 from genro_storage.backends.memory import MemoryBackend, MemoryOptions
 from genro_storage.backends.options import Context
-from genro_storage.exceptions import StorageConflictError, StorageError, StorageUnavailableError
+from genro_storage.exceptions import StorageConflictError, StorageError, StorageUnavailableError, UnsupportedOperation
 from genro_storage.mount import Mount
 from genro_storage.paths import normalise
 from genro_storage.testing import OBJECT_STORE, BackendSuite
@@ -39,6 +40,16 @@ class TestMemory(BackendSuite):
     @pytest.fixture
     def backend(self) -> MemoryBackend:
         return MemoryBackend(MemoryOptions())
+
+
+class TestMemoryWithAll(BackendSuite):
+    """With both flags it is the reference of what object stores can, too."""
+
+    lacks = TestMemory.lacks - OBJECT_STORE - {"metadata"} | {"public_url", "sign"}
+
+    @pytest.fixture
+    def backend(self) -> MemoryBackend:
+        return MemoryBackend(MemoryOptions(versioned=True, metadata=True))
 
 
 def put(backend: MemoryBackend, path: str = "f", data: bytes = b"1") -> MemoryBackend:
@@ -300,6 +311,104 @@ def test_renames_as_the_system_refuses_them(source: str, target: str, number: in
     backend.mkdir("empty")
     backend.rename_from(backend, "d", "empty")
     assert has(backend, "empty/x")
+
+
+# --- versions ---
+
+
+def versioned(**keys: Any) -> MemoryBackend:
+    return MemoryBackend(MemoryOptions(versioned=True, **keys))
+
+
+def history(backend: MemoryBackend, path: str = "f") -> list[bytes | None]:
+    """The bytes of every version, newest first; None for a deletion."""
+    return [
+        None if one.is_delete_marker else backend.get(path, version=one.version_id)[0] for one in backend.versions(path)
+    ]
+
+
+def test_edits_make_versions() -> None:
+    """What somebody has read under an id never changes; what nobody has seen makes no version of its own."""
+    backend = put(versioned(), data=b"0123")
+    editor = backend.edit("f", "r+")
+    editor.write(b"a")
+    editor.write(b"b")
+    assert history(backend) == [b"ab23", b"0123"]
+    editor.write(b"c")
+    assert history(backend) == [b"abc3", b"ab23", b"0123"]
+    put(backend, data=b"new")
+    editor.write(b"d")
+    assert history(backend) == [b"new", b"abc3", b"ab23", b"0123"]
+
+
+def test_renames_leave_deletions() -> None:
+    """Also of every file below a directory; the versions stay with the name."""
+    backend = versioned()
+    for data in (b"1", b"2"):
+        put(backend, "d/e/f", data)
+    put(backend, "g", b"old")
+    backend.rename_from(backend, "d", "moved")
+    assert (history(backend, "d/e/f"), history(backend, "moved/e/f")) == ([None, b"2", b"1"], [b"2"])
+    backend.rename_from(backend, "moved/e/f", "g")
+    assert history(backend, "g") == [b"2", b"old"]
+    assert history(backend, "moved/e/f") == [None, b"2"]
+    ids = [one.version_id for path in ("d/e/f", "moved/e/f", "g") for one in backend.versions(path)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_deletion_taken_back_makes_its_directories() -> None:
+    backend = put(versioned(), "d/f", b"1")
+    backend.delete("d/f")
+    backend.rmdir("d")
+    (deletion, _) = backend.versions("d/f")
+    put(backend, "d", b"in the way")
+    with pytest.raises(NotADirectoryError):
+        backend.delete("d/f", version=deletion.version_id)
+    assert history(backend, "d/f") == [None, b"1"]
+    backend.delete("d")
+    backend.mkdir("d")
+    backend.mkdir("d/f")
+    with pytest.raises(IsADirectoryError):
+        backend.delete("d/f", version=deletion.version_id)
+    backend.rmdir("d/f")
+    backend.rmdir("d")
+    backend.delete("d/f", version=deletion.version_id)
+    assert (history(backend, "d/f"), backend.get("d/f")[0]) == ([b"1"], b"1")
+
+
+def test_nothing_is_kept_of_what_is_erased() -> None:
+    backend = put(put(versioned()), data=b"2")
+    backend.delete("f")
+    for one in list(backend.versions("f")):
+        backend.delete("f", version=one.version_id)
+    assert backend._store.past == {}
+    assert list(backend.walk("")) == [[]]
+
+
+def test_versions_only_where_asked_for() -> None:
+    """A store is versioned for all its mounts as soon as it is for one; others see no versions."""
+    plain = MemoryBackend(MemoryOptions(store="half-versioned"))
+    put(plain, data=b"1")
+    both = versioned(store="half-versioned", metadata=True)
+    put(plain, data=b"2")
+    assert history(both) == [b"2", b"1"]
+    told = both.put("f", b"3", WriteOptions(metadata={"Key": "v"}, tags={"t": "u"}))
+    assert (told.metadata, told.version_id) == ({"key": "v"}, next(both.versions("f")).version_id)
+    assert (plain.stat("f").metadata, plain.stat("f").version_id) == (None, None)
+    assert not plain.abilities & {"versions", "set_metadata", "get_tags", "set_tags"}
+    for refused in (plain.stat, plain.get, plain.delete):
+        with pytest.raises(UnsupportedOperation, match="'versioned'"):
+            refused("f", version=told.version_id)
+    assert put(put(MemoryBackend(MemoryOptions())))._store.past == {}
+
+
+def test_set_metadata_is_a_version() -> None:
+    backend = put(versioned(metadata=True), data=b"1")
+    backend.set_metadata("f", {"Key": "v"})
+    new, old = backend.versions("f")
+    assert (backend.stat("f").metadata, backend.stat("f", version=old.version_id).metadata) == ({"key": "v"}, {})
+    backend.set_tags("f", {"t": "u"})
+    assert next(backend.versions("f")) == new
 
 
 # --- listings ---

@@ -1,0 +1,72 @@
+"""What hands the content of a node to others: HTTP clients, programs, archives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from .names import NodeName
+from .verbs import http
+from .verbs.answers import Look
+
+if TYPE_CHECKING:
+    from .nodes import StorageNode
+
+
+class NodeOutlets(NodeName):
+    """The ways out of the storage, each one line."""
+
+    __slots__ = ()
+
+    @property
+    def _node(self) -> StorageNode:
+        return cast("StorageNode", self)
+
+    # --- HTTP ---
+
+    def serve(
+        self,
+        environ: Mapping[str, Any],
+        start_response: http.StartResponse,
+        download: bool = False,
+        download_name: str | None = None,
+        cache_max_age: int | None = None,
+        *,
+        content_type: str | None = None,
+        charset: str | None = None,
+    ) -> Iterable[bytes]:
+        """Answers a WSGI request with this file: ``return node.serve(environ, start_response)``.
+
+        Conditions and ranges as RFC 9110; `download` or `download_name` offer it as a file to keep (RFC 6266);
+        `cache_max_age` in seconds. Missing → 404, not allowed → 403, unreachable → 503.
+        """
+        look = Look(download, download_name, cache_max_age, content_type, charset)
+        return http.serve(self._node, environ, start_response, look)
+
+    async def serve_asgi(
+        self,
+        scope: http.Scope,
+        receive: http.Receive,
+        send: http.Send,
+        download: bool = False,
+        download_name: str | None = None,
+        cache_max_age: int | None = None,
+        *,
+        content_type: str | None = None,
+        charset: str | None = None,
+    ) -> None:
+        """As `serve`, for ASGI: ``await node.serve_asgi(scope, receive, send)``."""
+        look = Look(download, download_name, cache_max_age, content_type, charset)
+        await http.serve_asgi(self._node, scope, receive, send, look)
+
+    def wsgi_app(
+        self, *, download: bool = False, cache_max_age: int | None = None, charset: str | None = None
+    ) -> http.WSGIApp:
+        """A WSGI application that serves the files below this node, read-only; no listings."""
+        return http.wsgi_app(self._node, Look(download, None, cache_max_age, None, charset))
+
+    def asgi_app(
+        self, *, download: bool = False, cache_max_age: int | None = None, charset: str | None = None
+    ) -> http.ASGIApp:
+        """An ASGI application that serves the files below this node, read-only; no listings."""
+        return http.asgi_app(self._node, Look(download, None, cache_max_age, None, charset))

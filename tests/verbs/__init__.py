@@ -1,0 +1,1 @@
+"""Tests of the node verbs that are longer than a line."""

@@ -69,13 +69,14 @@ class Owner:
     programs only if `fd` was passed to them.
     """
 
-    __slots__ = ("_made", "base_fd", "fd", "name", "path", "pid")
+    __slots__ = ("_made", "base_fd", "fd", "journal", "name", "path", "pid")
 
     def __init__(self, base: str, base_fd: int, name: str, fd: int) -> None:
         self.path = f"{base}/{name}"
         self.base_fd = base_fd
         self.name = name
         self.fd = fd
+        self.journal = -1
         self.pid = os.getpid()
         self._made: set[str] = set()
 

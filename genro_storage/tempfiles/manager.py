@@ -7,11 +7,13 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
 from ..exceptions import StorageError, StoragePathError, StorageQuotaError
+from .cleanup import Policy
+from .keeping import Keeper
 from .lease import Owner, open_base, take, token, translating
 from .sweep import SweepReport, discard, release, sweep
 
@@ -19,17 +21,23 @@ MIN_FREE_BYTES = 64 * 1024 * 1024
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class TempFileManager:
+class TempFileManager(Keeper):
     """Temporary files inside a directory that this process holds locked; what a dead process left, the next one sweeps.
 
     `base_dir`: an absolute or relative directory, made 0700 at once if absent; default `$TEMP_FILE_BASE_DIR`, else
     ``<system temp>/genro-storage-<uid>``. `owner_check=False` allows a base shared with other users by a sticky bit.
+    `max_age`: seconds after which `cleanup` deletes a file, of this directory or registered; it may be assigned.
+    `cleanup_interval`: seconds before a deletion that failed is tried again, doubled each time.
     `min_free_bytes`: nothing is created that would leave less free on the file system of `base_dir`.
+    `batch_size`, `threads`, `timeout` (seconds): of one cleanup. `allowed_roots`: no file outside of these
+    directories is registered or deleted, those that a dead process registered included. `journal_fsync`: what is
+    registered is also known after a crash of the machine. `secure_delete`: files of ours that have one name are
+    overwritten before; that erases nothing on copy-on-write or journaling file systems, in snapshots, or on SSDs.
 
     Thread-safe. Everything is removed by `close()`, at exit, and when the manager is forgotten: keep it as long as
     its files. A fork has a directory of its own and never removes its parent's.
 
-    Raises `TypeError` for a base_dir that is no path; `StoragePathError` (a ValueError) for one that is empty, has
+    Raises `ValueError` for a number that is negative or not finite; `TypeError` for a base_dir that is no path; `StoragePathError` (a ValueError) for one that is empty, has
     a NUL or is the root of the file system; `StoragePermissionError` (an OSError) for a link, a directory of another
     user or one that others may write; another `StorageError` that is an `OSError` if it cannot be created.
     """
@@ -40,12 +48,27 @@ class TempFileManager:
     def __init__(
         self,
         base_dir: str | os.PathLike[str] | None = None,
+        max_age: float = 3600,
         *,
-        owner_check: bool = True,
+        cleanup_interval: float = 300,
         min_free_bytes: int = MIN_FREE_BYTES,
+        batch_size: int = 100,
+        threads: int = 4,
+        timeout: float = 30.0,
+        secure_delete: bool = False,
+        owner_check: bool = True,
+        allowed_roots: Sequence[str | os.PathLike[str]] | None = None,
+        journal_fsync: bool = False,
     ) -> None:
-        if min_free_bytes < 0:
-            raise ValueError(f"min_free_bytes is a number of bytes, 0 or more, not {min_free_bytes}")
+        check_numbers(
+            max_age=max_age, cleanup_interval=cleanup_interval, min_free_bytes=min_free_bytes, timeout=timeout
+        )
+        check_numbers(1, batch_size=batch_size, threads=threads)
+        self.max_age = max_age
+        self._interval = cleanup_interval
+        self._journal_fsync = journal_fsync
+        roots = None if allowed_roots is None else tuple(os.path.realpath(root) for root in allowed_roots)
+        self._policy = Policy(batch_size, threads, timeout, secure_delete, roots)
         self.base_dir = default_base_dir() if base_dir is None else _checked_base(base_dir)
         self.min_free_bytes = min_free_bytes
         self._owner_check = owner_check
@@ -59,6 +82,7 @@ class TempFileManager:
         self._lock = threading.Lock()
         self._owner: Owner | None = None
         self._release: Callable[[], object] | None = None
+        self._begin_keeping()
 
     # --- files and directories
 
@@ -158,7 +182,7 @@ class TempFileManager:
             yield f"{folder}/{name}"
         finally:
             if owner.pid == os.getpid():
-                discard(folder)
+                discard(folder, self._policy.secure)
 
     @property
     def nodes_dir(self) -> str:
@@ -189,12 +213,17 @@ class TempFileManager:
         self._check_open()
         base_fd = open_base(self.base_dir, self._owner_check)
         try:
-            return sweep(self.base_dir, base_fd)
+            report = sweep(self.base_dir, base_fd, self._policy.roots, self._policy.secure)
         finally:
             os.close(base_fd)
+        self._counts.swept(report.removed)
+        return report
 
     def close(self) -> None:
-        """Removes all that this process made here and releases the lease; later calls raise `StorageError`."""
+        """Removes all that this process made here or registered, and releases the lease; later calls raise.
+
+        Their error is `StorageError`.
+        """
         with self._lock:
             self._closed = True
             self._owner = None
@@ -221,7 +250,7 @@ class TempFileManager:
             if self._owner is not None:
                 return self._owner
             owner = take(self.base_dir, self._owner_check)
-            self._release = weakref.finalize(self, release, owner)
+            self._release = weakref.finalize(self, release, owner, self._policy.roots, self._policy.secure)
             _release_at_worker_exit(self._release)
             self._owner = owner
         self.sweep()
@@ -252,6 +281,13 @@ def _checked_base(base_dir: str | os.PathLike[str]) -> str:
     if os.path.dirname(path) == path:
         raise StoragePathError("base_dir is the root of the file system; choose a directory below it", path=path)
     return path
+
+
+def check_numbers(least: int = 0, **numbers: float) -> None:
+    """Raises `ValueError` for a number below `least` or not finite, naming it."""
+    for name, number in numbers.items():
+        if not least <= number < float("inf"):
+            raise ValueError(f"{name} is a number from {least} up, not {number}")
 
 
 def _check_name(name: str) -> None:

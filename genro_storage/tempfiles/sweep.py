@@ -7,7 +7,9 @@ import logging
 import os
 from typing import NamedTuple
 
+from . import journal
 from .lease import DIRECTORY, PREFIX, Owner, token, translating, try_lock, turn
+from .secure import overwrite_all
 
 logger = logging.getLogger("genro_storage.tempfiles")
 
@@ -23,15 +25,18 @@ class SweepReport(NamedTuple):
     failed: dict[str, str]
 
 
-def sweep(base: str, base_fd: int) -> SweepReport:
-    """Removes every dead owner directory of this user in the base directory open as `base_fd`; `base` is its path."""
+def sweep(base: str, base_fd: int, roots: tuple[str, ...] | None = None, secure: bool = False) -> SweepReport:
+    """Removes every dead owner directory of this user in the base directory open as `base_fd`; `base` is its path.
+
+    With it goes what its journal names, as far as that lies in `roots`. `secure`: everything is overwritten first.
+    """
     with translating("sweep", base), turn(base_fd, fcntl.LOCK_EX):
         names = [name for name in os.listdir(base_fd) if name.startswith(PREFIX)]
     removed = alive = 0
-    failed = {}
+    failed: dict[str, str] = {}
     for name in names:
         try:
-            fate = _bury(name, base_fd)
+            fate = _bury(name, base_fd, roots, secure, failed)
         except OSError as error:
             failed[f"{base}/{name}"] = str(error)
             logger.warning("Failed to remove %s: %s", f"{base}/{name}", error)
@@ -43,7 +48,7 @@ def sweep(base: str, base_fd: int) -> SweepReport:
     return SweepReport(removed, alive, failed)
 
 
-def _bury(name: str, base_fd: int) -> bool | None:
+def _bury(name: str, base_fd: int, roots: tuple[str, ...] | None, secure: bool, failed: dict[str, str]) -> bool | None:
     """True: it was dead and is gone; False: alive; None: not ours to judge, or another sweeper was first."""
     try:
         if os.stat(name, dir_fd=base_fd, follow_symlinks=False).st_uid != os.geteuid():
@@ -54,30 +59,47 @@ def _bury(name: str, base_fd: int) -> bool | None:
     try:
         if not try_lock(fd, fcntl.LOCK_EX):
             return False
+        resisted = journal.replay(fd, roots, secure)
+        for path, reason in resisted.items():
+            logger.warning("Failed to remove %s: %s", path, reason)
+        failed |= resisted
+        if secure:
+            overwrite_all(fd)
         return remove(name, base_fd, fd)
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)  # see `turn`: a forked child's copy must not keep it
         os.close(fd)
 
 
-def release(owner: Owner) -> None:
-    """Removes an owner directory and gives up its lease; does nothing in a fork, which owns another."""
+def release(owner: Owner, roots: tuple[str, ...] | None = None, secure: bool = False) -> None:
+    """Does to an owner directory of ours what a sweep does to a dead one, and gives up its lease.
+
+    Does nothing in a fork, which owns another.
+    """
     if owner.pid != os.getpid():
         return
     try:
+        for path, reason in journal.replay(owner.fd, roots, secure).items():
+            logger.warning("Failed to remove %s: %s", path, reason)
+        if secure:
+            overwrite_all(owner.fd)
         remove(owner.name, owner.base_fd, owner.fd)
     except OSError as error:
         logger.warning("Failed to remove %s: %s", owner.path, error)
     finally:
+        if owner.journal >= 0:
+            os.close(owner.journal)
         os.close(owner.fd)
         os.close(owner.base_fd)
 
 
-def discard(path: str) -> None:
+def discard(path: str, secure: bool = False) -> None:
     """Removes a directory of our own with all that is in it; what cannot be removed is left to the next sweep."""
     try:
         fd = os.open(path, DIRECTORY)
         try:
+            if secure:
+                overwrite_all(fd)
             remove(path, None, fd)
         finally:
             os.close(fd)

@@ -1,0 +1,197 @@
+"""Deletion of what is old enough: files of the owner directory by their last change, others by their identity."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from .identity import Remover
+from .journal import Journal
+from .lease import Owner
+from .registry import Entry, Registry
+from .secure import overwrite
+
+_FOLDERS = ("f", "n")
+_UNFINISHED = ".genro-"
+
+
+class CleanupReport(NamedTuple):
+    """What one cleanup did.
+
+    `removed`: files unlinked; `gone`: nothing was there any more; `replaced`: another file has the path and stays;
+    `failed`: path → reason; `left`: not reached before the timeout; `duration`: seconds;
+    `secure`: ``"best effort"`` if files were overwritten first, else empty.
+    """
+
+    removed: int = 0
+    gone: int = 0
+    replaced: int = 0
+    failed: dict[str, str] = {}  # noqa: RUF012 - never changed
+    left: int = 0
+    duration: float = 0.0
+    secure: str = ""
+
+
+class Policy(NamedTuple):
+    """How a manager cleans."""
+
+    batch_size: int = 100
+    threads: int = 4
+    timeout: float = 30.0
+    secure: bool = False
+    roots: tuple[str, ...] | None = None
+
+
+class Tally:
+    """The counts of a cleanup under way; `aged` is told the age of each removed file, in seconds."""
+
+    def __init__(self, aged: Callable[[float], None]) -> None:
+        self.removed = self.gone = self.replaced = self.left = 0
+        self.failed: dict[str, str] = {}
+        self.aged = aged
+
+
+def clean_tracked(
+    registry: Registry,
+    journal: Journal,
+    due: list[tuple[str, Entry]],
+    policy: Policy,
+    clock: Callable[[], float],
+    tally: Tally,
+) -> None:
+    """Deletes tracked files, `threads` batches at a time, until the timeout; what resists stays tracked."""
+    deadline = clock() + policy.timeout
+    size = policy.batch_size
+    batches = iter([due[start : start + size] for start in range(0, len(due), size)])
+    turn = threading.Lock()  # of the batches and the tally; the registry's lock may be held by our caller
+    done: list[tuple[list[tuple[str, Entry]], dict[str, OSError]]] = []
+
+    def work() -> None:
+        while clock() < deadline:
+            with turn:
+                batch = next(batches, None)
+            if batch is None:
+                return
+            ended, failed, removed, replaced = _remove(batch, policy)
+            with turn:
+                done.append((ended, failed))
+                tally.removed += len(removed)
+                tally.replaced += replaced
+                tally.gone += len(ended) - len(removed) - replaced
+                tally.failed |= {path: str(error) for path, error in failed.items()}
+                for entry in removed:
+                    tally.aged(max(0.0, clock() - entry.born))
+
+    helpers = [threading.Thread(target=work) for _ in range(min(policy.threads, len(due) // size) - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    for ended, failed in done:
+        registry.settle(journal, ended, failed)
+    tally.left += sum(map(len, batches))
+
+
+def _remove(
+    batch: list[tuple[str, Entry]], policy: Policy
+) -> tuple[list[tuple[str, Entry]], dict[str, OSError], list[Entry], int]:
+    """What is over with, what resisted, what was unlinked, and how many were replaced by another file."""
+    ended: list[tuple[str, Entry]] = []
+    failed: dict[str, OSError] = {}
+    removed: list[Entry] = []
+    replaced = 0
+    with Remover(policy.roots, policy.secure) as remover:
+        for path, entry in batch:
+            try:
+                outcome = remover.remove(path, entry.identity)
+            except OSError as error:
+                failed[path] = error
+                continue
+            ended.append((path, entry))
+            if outcome == "removed":
+                removed.append(entry)
+            replaced += outcome == "replaced"
+    return ended, failed, removed, replaced
+
+
+# --- in the owner directory ---
+
+
+def born_files(owner: Owner) -> Iterator[tuple[int, str, str, os.stat_result]]:
+    """(directory descriptor, its path in the owner directory, name, facts) of each file that nodes and callers made."""
+    for folder in _FOLDERS:
+        try:
+            for path, _, names, at in os.fwalk(folder, dir_fd=owner.fd, follow_symlinks=False, topdown=False):
+                for name in names:
+                    try:
+                        yield at, path, name, os.stat(name, dir_fd=at, follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+        except FileNotFoundError:
+            continue
+
+
+class Clocks:
+    """The two clocks, and the age of a file by the wall's, which may be set back.
+
+    A change in the future then counts from its first sight. `offset`: seconds that both clocks are ahead, for tests.
+    """
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+        self._future: dict[tuple[int, int, int], float] = {}
+
+    def wall(self) -> float:
+        return time.time() + self.offset
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.offset
+
+    def age(self, st: os.stat_result) -> float:
+        """Seconds since the last change (of content, or of mode and the like, which only makes it younger)."""
+        age = self.wall() - st.st_ctime_ns / 1e9
+        if age >= 0:
+            return age
+        now = self.monotonic()
+        if len(self._future) > 100_000:
+            self._future.clear()
+        return now - self._future.setdefault((st.st_dev, st.st_ino, st.st_ctime_ns), now)
+
+
+def clean_born(owner: Owner, max_age: float, force: bool, policy: Policy, clocks: Clocks, tally: Tally) -> None:
+    """Deletes expired files of the owner directory; with `force` all but those that are just being written."""
+    deadline = clocks.monotonic() + policy.timeout
+    for at, path, name, st in born_files(owner):
+        age = clocks.age(st)
+        if age < max_age and not (force and not name.startswith(_UNFINISHED)):
+            continue
+        if clocks.monotonic() >= deadline:
+            tally.left += 1
+            continue
+        try:
+            os.unlink(overwrite(name, at) if policy.secure else name, dir_fd=at)
+        except FileNotFoundError:
+            tally.gone += 1
+        except OSError as error:
+            tally.failed[f"{os.path.dirname(owner.path)}/{owner.name}/{path}/{name}"] = str(error)
+        else:
+            tally.removed += 1
+            tally.aged(age)
+    _clean_folders(owner, max_age, clocks)
+
+
+def _clean_folders(owner: Owner, max_age: float, clocks: Clocks) -> None:
+    """Removes empty directories of `create_dir` unchanged for `max_age` seconds; failing is not worth a word."""
+    try:
+        for _, names, _, at in os.fwalk(_FOLDERS[0], dir_fd=owner.fd, follow_symlinks=False, topdown=False):
+            for name in names:
+                with suppress(OSError):
+                    if clocks.age(os.stat(name, dir_fd=at, follow_symlinks=False)) >= max_age:
+                        os.rmdir(name, dir_fd=at)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,104 @@
+"""The journal of files outside the owner directory, by which a sweep deletes what a dead process tracked."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+from .identity import Identity, Remover
+from .lease import Owner
+
+NAME = ".journal"
+_WRITE = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Journal:
+    """Lines ``[+|-, path, dev, ino, mark, time]`` in the directory of one owner; callers take turns."""
+
+    def __init__(self, owner: Owner, fsync: bool) -> None:
+        self._owner = owner
+        self._fsync = fsync
+        self._torn = False
+        self.lines = 0
+        """How many lines it has, those that others made void included."""
+
+    def add(self, files: Iterable[tuple[str, Identity]]) -> None:
+        """Notes files as tracked, in one write; raises `OSError`."""
+        self._append([["+", path, *identity, round(time.time(), 3)] for path, identity in files])
+
+    def drop(self, paths: Iterable[str]) -> None:
+        """Notes files as no longer tracked, in one write; raises `OSError`."""
+        self._append([["-", path] for path in paths])
+
+    def rewrite(self, files: Mapping[str, Identity]) -> None:
+        """Makes it anew with these files only, in one step."""
+        owner, fresh = self._owner, f"{NAME}.new"
+        fd = os.open(fresh, _WRITE | os.O_TRUNC, 0o600, dir_fd=owner.fd)
+        old, owner.journal = owner.journal, fd
+        if old >= 0:
+            os.close(old)
+        self.lines, self._torn = 0, False
+        self.add(files.items())
+        os.rename(fresh, NAME, src_dir_fd=owner.fd, dst_dir_fd=owner.fd)
+
+    def _append(self, lines: list[list[object]]) -> None:
+        if not lines:
+            return
+        owner = self._owner
+        if owner.journal < 0:
+            owner.journal = os.open(NAME, _WRITE, 0o600, dir_fd=owner.fd)
+        # A line that a full disk cut short ends here, or it would spoil the next one.
+        text = "\n" * self._torn + "".join(f"{json.dumps(line)}\n" for line in lines)
+        data = text.encode("ascii")
+        self._torn = True
+        if os.write(owner.journal, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._torn = False
+        if self._fsync:
+            os.fsync(owner.journal)
+        self.lines += len(lines)
+
+
+def read(fd: int) -> dict[str, Identity]:
+    """What the journal in the directory open as `fd` says is tracked; a torn or foreign line says nothing."""
+    files: dict[str, Identity] = {}
+    for line in _lines(fd):
+        match line:
+            case ["+", str(path), int(dev), int(ino), str(mark), *_] if path.startswith("/") and mark:
+                files[path] = Identity(dev, ino, mark)
+            case ["-", str(path), *_]:
+                files.pop(path, None)
+    return files
+
+
+def _lines(fd: int) -> Iterator[object]:
+    try:
+        journal = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+    except FileNotFoundError:
+        return
+    with os.fdopen(journal, "rb") as file:
+        st = os.fstat(journal)
+        if not stat.S_ISREG(st.st_mode) or st.st_uid != os.geteuid() or st.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, f"{NAME} is not a private file of this user")
+        for line in file:
+            if line.endswith(b"\n"):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue
+
+
+def replay(fd: int, roots: tuple[str, ...] | None, secure: bool = False) -> dict[str, str]:
+    """Deletes what an owner, now dead, tracked outside its directory `fd`; returns what resisted: path → reason."""
+    failed = {}
+    with Remover(roots, secure) as remover:
+        for path, identity in read(fd).items():
+            try:
+                remover.remove(path, identity)
+            except OSError as error:
+                failed[path] = str(error)
+    return failed

@@ -1,0 +1,192 @@
+"""The half of a manager that keeps account of files: registration, ages, cleanup."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .cleanup import CleanupReport, Clocks, Policy, Tally, clean_born, clean_tracked
+from .counts import Counts
+from .identity import Identity, allowed, identify
+from .journal import Journal
+from .lease import Owner
+from .registry import Files, Registry
+
+logger = logging.getLogger("genro_storage.tempfiles")
+
+
+class Keeper:
+    """What `TempFileManager` knows of files that exist: its own by looking, others by their registration."""
+
+    base_dir: str
+    max_age: float
+    last_report: CleanupReport
+    _interval: float
+    _policy: Policy
+    _journal_fsync: bool
+    _owner: Owner | None
+
+    def _own(self) -> Owner:
+        raise NotImplementedError
+
+    def _begin_keeping(self) -> None:
+        """The state that belongs to one process."""
+        self._clocks = Clocks()
+        self._registry = Registry(self._clocks.monotonic, self._interval)
+        self._journals: tuple[Owner, Journal] | None = None
+        self._cleaning = threading.Lock()
+        self._counts = Counts()
+        self.last_report = CleanupReport()
+
+    # --- registration
+
+    @property
+    def lock(self) -> Any:
+        """The re-entrant lock of the registry; nothing is deleted and nothing waits while it is held by us."""
+        return self._registry.lock
+
+    @property
+    def files(self) -> Files:
+        """The live view path → time of registration (POSIX seconds); deleting an item stops managing that file.
+
+        Assigning a mapping keeps exactly its paths.
+        """
+        clocks = self._clocks
+        return Files(
+            self._registry, lambda: clocks.wall() - clocks.monotonic(), self.register_file, self.unregister_file
+        )
+
+    @files.setter
+    def files(self, wanted: Mapping[str, float]) -> None:
+        with self.lock:
+            self._registry.drop(self._journal(), [path for path in self._registry.entries if path not in wanted])
+            view = self.files
+            for path, since in wanted.items():
+                view[path] = since
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """What could not be deleted so far: path → reason. It is tried again, ever more rarely."""
+        with self.lock:
+            return dict(self._registry.failed)
+
+    def register_file(self, file_path: str, *, evictable: bool = False) -> None:
+        """Has an existing file, or a symbolic link itself, deleted when it is `max_age` old or this process is gone.
+
+        Only exactly this file: another one put in its place stays. Its age starts anew when it is registered again.
+        What is missing, no file, or outside `allowed_roots` is warned about and not tracked. `evictable`: may go
+        before its time to make room. `TypeError` for what is no path.
+        """
+        self._register([file_path], evictable)
+
+    def register_files(self, paths: Iterable[str]) -> int:
+        """As `register_file` for many, with one write to the journal; returns how many are tracked."""
+        return self._register(paths, False)
+
+    def _register(self, paths: Iterable[str], evictable: bool) -> int:
+        found = []
+        for path in map(_absolute, paths):
+            identity = self._identified(path)
+            if identity is not None:
+                found.append((path, identity))
+        if found:
+            self._registry.add(self._journal(), found, evictable)
+            self._counts.count(registered=len(found))
+            logger.debug("Registered temporary file %s, %d in all", found[0][0], len(found))
+        return len(found)
+
+    def _identified(self, path: str) -> Identity | None:
+        try:
+            identity = identify(path)
+        except (OSError, ValueError) as error:
+            logger.warning("Not registered, %s: %s", path, error)
+            return None
+        if identity is None:
+            logger.warning("Not registered, %s: neither a file nor a symbolic link", path)
+        elif not allowed(os.path.dirname(path), self._policy.roots):
+            logger.warning("Not registered, %s: outside allowed_roots", path)
+            return None
+        return identity
+
+    def unregister_file(self, file_path: str) -> bool:
+        """Stops managing a file and keeps it; whether it was managed."""
+        return bool(self._registry.drop(self._journal(), [_absolute(file_path)]))
+
+    def _journal(self) -> Journal:
+        owner = self._own()
+        with self._registry.lock:
+            if self._journals is None or self._journals[0] is not owner:
+                self._journals = owner, Journal(owner, self._journal_fsync)
+            return self._journals[1]
+
+    def is_temp_file(self, file_path: str) -> bool:
+        """Whether it is tracked or lies in this process's directory; there need be nothing."""
+        path = _absolute(file_path)
+        return path in self._registry.entries or self._is_inside(path)
+
+    def _is_inside(self, path: str) -> bool:
+        return self._owner is not None and path.startswith(f"{self._owner.path}/")
+
+    def get_file_age(self, file_path: str) -> float | None:
+        """Seconds since registration, or since the last change of a file born here; None: not managed."""
+        path = _absolute(file_path)
+        entry = self._registry.entries.get(path)
+        if entry is not None:
+            return max(0.0, self._clocks.monotonic() - entry.born)
+        if not self._is_inside(path):
+            return None
+        try:
+            return self._clocks.age(os.lstat(path))
+        except OSError:
+            return None
+
+    def get_file_ages(self, paths: Iterable[str]) -> dict[str, float | None]:
+        """`get_file_age` of many: path as given → seconds or None."""
+        return {path: self.get_file_age(path) for path in paths}
+
+    # --- cleanup
+
+    def cleanup(self, force: bool = False) -> int:
+        """Deletes managed files that are `max_age` old, with `force` all; returns how many it unlinked.
+
+        What resists stays managed and is tried again later; after `timeout` seconds the rest is left to the next
+        call. `last_report` tells the details. Files under `scratch` are never touched.
+        """
+        owner = self._own()
+        journal = self._journal()
+        clock = self._clocks.monotonic
+        with self._cleaning:
+            begun = clock()
+            tally = Tally(self._counts.aged)
+            clean_born(owner, self.max_age, force, self._policy, self._clocks, tally)
+            due = self._registry.due(self.max_age, force)
+            clean_tracked(self._registry, journal, due, self._policy, clock, tally)
+            self._conclude(tally, clock() - begun)
+        return tally.removed
+
+    def _conclude(self, tally: Tally, duration: float) -> None:
+        self._counts.cleaned_up(duration, ["unlink"] * len(tally.failed))
+        secure = "best effort" if self._policy.secure and tally.removed else ""
+        self.last_report = CleanupReport(
+            tally.removed, tally.gone, tally.replaced, tally.failed, tally.left, duration, secure
+        )
+        if tally.removed:
+            logger.info("Cleaned up %d temporary files", tally.removed)
+
+    def clear_all(self) -> int:
+        """`cleanup(force=True)`."""
+        return self.cleanup(force=True)
+
+
+def _absolute(path: str) -> str:
+    """The path from the root, its last part not resolved; before a ``..`` links are, or it would name another file."""
+    if not isinstance(path, str):
+        raise TypeError(f"a path is a str, not {type(path).__name__}")
+    if ".." in path and ".." in path.split("/"):
+        folder, name = os.path.split(path.rstrip("/"))
+        if name not in ("", ".", ".."):
+            return os.path.join(os.path.realpath(folder), name)
+    return os.path.abspath(path)

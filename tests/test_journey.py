@@ -15,6 +15,7 @@ import pytest
 
 import genro_storage
 from genro_storage import StorageManager
+from genro_storage.mount import Mount
 from tests.servers.s3 import S3Endpoint
 
 FILES = 1000
@@ -101,3 +102,26 @@ def test_a_large_file_needs_little_memory(tmp_path: Path, seaweedfs: S3Endpoint,
         env=os.environ | {"PYTHONPATH": str(package)},
     )
     assert int(ran.stdout) <= 64 << 20, f"{int(ran.stdout) >> 20} MiB"
+
+
+def test_permissions_change_nothing_about_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R20: a local copy under permissions streams, and keeps the time."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    large = tmp_path / "a/large"
+    large.write_bytes(b"x" * (8 << 20))
+    os.utime(large, ns=(1_000_000_000_123_456_789, 1_000_000_000_123_456_789))
+    with StorageManager(
+        [
+            {"name": "a", "type": "local", "path": str(tmp_path / "a"), "permissions": "readonly"},
+            {"name": "b", "type": "local", "path": str(tmp_path / "b"), "permissions": "readwrite"},
+        ]
+    ) as storage:
+
+        def whole(*path: object, **how: object) -> object:
+            raise AssertionError("the whole file in memory")
+
+        monkeypatch.setattr(Mount, "get", whole)
+        storage.node("a:large").copy_to("b:large")
+    assert (tmp_path / "b/large").read_bytes() == large.read_bytes()
+    assert abs((tmp_path / "b/large").stat().st_mtime_ns - large.stat().st_mtime_ns) < 1000

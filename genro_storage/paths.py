@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
+from urllib.parse import quote
 
 from .exceptions import StoragePathError
 
@@ -47,7 +48,9 @@ def split(text: str) -> tuple[str, str]:
 
 def full(mount: str, path: str) -> str:
     """How a place is written: ``mount:path``, or a URL where the mount is one (``s3://bucket``)."""
-    return f"{mount}/{path}" if "://" in mount else f"{mount}:{path}"
+    if "://" not in mount:
+        return f"{mount}:{path}"
+    return f"{mount}/{quote(path, errors='surrogateescape') if mount.startswith('http') else path}"
 
 
 def _without_userinfo(url: str) -> str:

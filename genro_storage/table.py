@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
@@ -47,7 +47,8 @@ class Entry:
     @property
     def keys(self) -> dict[str, Any]:
         """The keys of the type alone."""
-        return {key: value for key, value in self.given.items() if key not in _COMMON}
+        own = ("base_url", "http")  # where that type's files are, not only where others may reach them
+        return {key: value for key, value in self.given.items() if key not in _COMMON or (key, self.type) == own}
 
     @property
     def parent(self) -> str | None:
@@ -372,6 +373,8 @@ def url_entry(url: str) -> tuple[str, Entry, str]:
         given = {"type": "local", "path": "/"}
     elif scheme in ("s3", "s3a"):
         given = {"type": "s3", "bucket": authority}
+    elif scheme in ("http", "https"):
+        given, path = {"type": "http", "base_url": f"{scheme}://{authority}/"}, _web_path(path)
     else:
         given = {"type": "fsspec", "url": f"{scheme}://{authority}/"}
     if scheme not in _LOCAL_SCHEMES and not authority:
@@ -379,3 +382,12 @@ def url_entry(url: str) -> tuple[str, Entry, str]:
     name = f"{scheme}://{authority}"
     entry = Entry(name, given["type"], given, "/", Level.delete, RetryPolicy(), False)
     return name, entry, path
+
+
+def _web_path(path: str) -> str:
+    """The path that a web URL names; one that says more than a path is a `StoragePathError`."""
+    if "?" in path or "#" in path:
+        raise StoragePathError("a URL with '?' or '#' is more than a path; mount it: type http, the query in 'base_url'")
+    if "%2f" in path.lower():
+        raise StoragePathError("a URL with %2F has a '/' inside a name, which no path has")
+    return unquote(path, errors="surrogateescape")

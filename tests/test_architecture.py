@@ -40,6 +40,7 @@ DOORS = {
     "aiohttp": S3,
     "obstore": "backends._obstore",
     "google_crc32c": "hashing",
+    "httpx": "backends._http backends._httpanswers backends.http backends.webdav backends.github",
     "yaml": "config",
     "redis": "records.redis",
     "asyncpg": "records.postgres",

@@ -12,13 +12,14 @@ ENTRY_POINTS = "genro_storage.backends"
 _BUILTIN = {
     "base64": "genro_storage.backends.base64:Base64Backend",
     "fsspec": "genro_storage.backends.fsspec:FsspecBackend",
+    "http": "genro_storage.backends.http:HttpBackend",
     "local": "genro_storage.backends.local:LocalStorage",
     "memory": "genro_storage.backends.memory:MemoryBackend",
     "s3": "genro_storage.backends.s3:S3Backend",
     "temp": "genro_storage.backends.temp:TempBackend",
 }
-ALIASES = {"file": "local"}
-_DRIVERS = {"s3": ("s3fs", "aiobotocore", "botocore")}
+ALIASES = {"file": "local", "https": "http"}
+_DRIVERS = {"http": ("httpx",), "s3": ("s3fs", "aiobotocore", "botocore")}
 """Type → the modules its extra brings, to name the remedy when one is missing."""
 
 _registered: dict[str, Any] = {}

@@ -41,6 +41,7 @@ DOORS = {
     "obstore": "backends._obstore",
     "google_crc32c": "hashing",
     "httpx": "backends._http backends._httpanswers backends.http backends.webdav backends.github",
+    "paramiko": "backends.sftp backends._ssh",
     "yaml": "config",
     "redis": "records.redis",
     "asyncpg": "records.postgres",

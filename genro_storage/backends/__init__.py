@@ -16,10 +16,11 @@ _BUILTIN = {
     "local": "genro_storage.backends.local:LocalStorage",
     "memory": "genro_storage.backends.memory:MemoryBackend",
     "s3": "genro_storage.backends.s3:S3Backend",
+    "sftp": "genro_storage.backends.sftp:SftpBackend",
     "temp": "genro_storage.backends.temp:TempBackend",
 }
 ALIASES = {"file": "local", "https": "http"}
-_DRIVERS = {"http": ("httpx",), "s3": ("s3fs", "aiobotocore", "botocore")}
+_DRIVERS = {"http": ("httpx",), "s3": ("s3fs", "aiobotocore", "botocore"), "sftp": ("paramiko",)}
 """Type → the modules its extra brings, to name the remedy when one is missing."""
 
 _registered: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from io import BytesIO
 from threading import RLock
@@ -151,10 +151,15 @@ class Spool:
 
     def digest(self, algorithm: str) -> str:
         hasher = hashing.new(algorithm)
-        self._file.seek(0)
-        while data := self._file.read(1 << 20):
+        for data in self.pieces():
             hasher.update(data)
         return hasher.hexdigest()
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of it from the beginning, 1 MiB at a time."""
+        self._file.seek(0)
+        while data := self._file.read(1 << 20):
+            yield data
 
     def close(self) -> None:
         self._file.close()

@@ -1,0 +1,350 @@
+"""An SFTP session over paramiko: requests in flight together, answers told apart, host keys checked."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat as modes
+import threading
+from base64 import b64encode
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from paramiko import sftp as words
+from paramiko.message import Message
+from paramiko.sftp_attr import SFTPAttributes
+
+from ..exceptions import StorageIsADirectoryError, StorageUnavailableError, UnsupportedOperation
+from ..types import Stat
+from ._fsspec import Spool
+from ._pool import Refused, shrunk
+
+CHUNK = 32 << 10
+"""Bytes of one request: what every server takes."""
+IN_FLIGHT = 64
+"""Requests on their way at once: 2 MiB, the window of a channel."""
+_UNSUPPORTED = 8
+_MOST_SECONDS = 0xFFFFFFFF
+_LISTING_AHEAD = 4
+
+
+class Client(paramiko.SFTPClient):  # type: ignore[misc]  # it has no types
+    """Paramiko's client, whose refusals have a class of their own: a plain OSError is a lost connection."""
+
+    def _convert_status(self, msg: Message) -> None:
+        code, text = msg.get_int(), msg.get_string().decode("utf-8", "replace")
+        if code == words.SFTP_OK:
+            return
+        if code == words.SFTP_EOF:
+            raise EOFError(text)
+        if code == words.SFTP_NO_SUCH_FILE:
+            raise FileNotFoundError(errno.ENOENT, text)
+        if code == words.SFTP_PERMISSION_DENIED:
+            raise PermissionError(errno.EACCES, text)
+        if code == _UNSUPPORTED:
+            raise UnsupportedOperation(f"the server cannot do this: {text}")
+        raise Refused(text)
+
+
+class Answers:
+    """The answers to requests in flight, in whatever order the server sends them."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._came: dict[int, tuple[int, Message]] = {}
+
+    def ask(self, kind: int, *args: Any) -> int:
+        number: int = self._client._async_request(self, kind, *args)
+        return number
+
+    def _async_response(self, kind: int, message: Message, number: int) -> None:  # called by paramiko
+        self._came[number] = (kind, message)
+
+    def wait(self, number: int) -> tuple[int, Message]:
+        """The answer to one request; its refusal is raised."""
+        while number not in self._came:
+            self._client._read_response()
+        kind, message = self._came.pop(number)
+        if kind == words.CMD_STATUS:
+            self._client._convert_status(message)
+        return kind, message
+
+
+class SshFile:
+    """A file that is read, by requests in flight together."""
+
+    def __init__(self, client: Any, handle: bytes, path: str) -> None:
+        self._client, self._handle = client, handle
+        self._answers = Answers(client)
+        _, message = self._answers.wait(self._answers.ask(words.CMD_FSTAT, handle))
+        self.stat = described(path, SFTPAttributes._from_msg(message))
+
+    def read(self, start: int, stop: int) -> Iterator[bytes]:
+        asked: deque[tuple[int, int, int]] = deque()
+        at = start
+        while at < stop or asked:
+            while at < stop and len(asked) < IN_FLIGHT:
+                size = min(CHUNK, stop - at)
+                asked.append((at, size, self._ask(at, size)))
+                at += size
+            yield self._answer(*asked.popleft())
+
+    def _ask(self, at: int, size: int) -> int:
+        return self._answers.ask(words.CMD_READ, self._handle, words.int64(at), size)
+
+    def _answer(self, at: int, size: int, number: int) -> bytes:
+        """A whole chunk, also where the server sends it by halves."""
+        data: bytes = b""
+        while True:
+            try:
+                data += self._answers.wait(number)[1].get_string()
+            except EOFError:
+                raise shrunk() from None
+            if len(data) == size:
+                return data
+            number = self._ask(at + len(data), size - len(data))
+
+    def close(self) -> None:
+        close(self._client, self._handle)
+
+
+class SshSession:
+    """One SSH connection with one SFTP channel."""
+
+    def __init__(self, ssh: paramiko.SSHClient, client: Client) -> None:
+        self._ssh, self.client = ssh, client
+
+    def alive(self) -> bool:
+        transport = self._ssh.get_transport()
+        return transport is not None and transport.is_active() and not self.client.sock.closed
+
+    def close(self) -> None:
+        self._ssh.close()
+
+    def abandon(self) -> None:
+        transport: Any = self._ssh.get_transport()
+        if transport is not None:
+            transport.active = False  # nothing of it is ever sent over what is the parent's connection
+            with suppress(OSError):
+                os.close(transport.sock.detach())
+
+    def look(self, native: str, path: str) -> Stat:
+        """Facts of a file; of a link those of what it leads to, where that is anything."""
+        found = self.client.lstat(encoded(native))
+        return self._followed(encoded(native), path, found)
+
+    def listing(self, native: str, prefix: str) -> list[Stat]:
+        client: Any = self.client
+        _, message = client._request(words.CMD_OPENDIR, encoded(native))
+        handle = message.get_binary()
+        try:
+            entries = list(self._names(handle))
+        finally:
+            close(client, handle)
+        base = encoded(native).rstrip(b"/") + b"/"
+        return [
+            self._followed(base + name, prefix + name.decode("utf-8", "surrogateescape"), facts)
+            for name, facts in entries
+        ]
+
+    def _followed(self, native: bytes, path: str, facts: SFTPAttributes) -> Stat:
+        if not modes.S_ISLNK(facts.st_mode or 0):
+            return described(path, facts)
+        try:
+            return described(path, self.client.stat(native), linked=True)
+        except (FileNotFoundError, PermissionError, Refused):
+            return described(path, facts, linked=True)
+
+    def _names(self, handle: bytes) -> Iterator[tuple[bytes, SFTPAttributes]]:
+        answers = Answers(self.client)
+        asked = deque(answers.ask(words.CMD_READDIR, handle) for _ in range(_LISTING_AHEAD))
+        ended = False
+        while asked:
+            try:
+                _, message = answers.wait(asked.popleft())
+            except EOFError:
+                ended = True
+                continue
+            for _ in range(message.get_int()):
+                name = message.get_string()
+                message.get_string()  # the line that ls would show
+                facts = SFTPAttributes._from_msg(message)
+                if name not in (b".", b".."):
+                    yield name, facts
+            if not ended:
+                asked.append(answers.ask(words.CMD_READDIR, handle))
+
+    def open(self, native: str, path: str) -> SshFile:
+        """Asks first what it is: a server that opens a FIFO answers nobody any more."""
+        client: Any = self.client
+        there = described(path, client.stat(encoded(native)))
+        if there.is_dir:
+            raise StorageIsADirectoryError("Is a directory")
+        if there.is_other:
+            raise UnsupportedOperation("neither a file nor a directory")
+        _, message = client._request(words.CMD_OPEN, encoded(native), words.SFTP_FLAG_READ, SFTPAttributes())
+        return SshFile(client, message.get_binary(), path)
+
+    def send(self, native: str, spool: Spool, mode: int | None, mtime: float | None) -> None:
+        client: Any = self.client
+        attributes = SFTPAttributes()
+        if mode is not None:
+            attributes.st_mode = mode & 0o777 | 0o200  # nobody may read what replaces a private file
+        flags = words.SFTP_FLAG_WRITE | words.SFTP_FLAG_CREATE | words.SFTP_FLAG_EXCL
+        _, message = client._request(words.CMD_OPEN, encoded(native), flags, attributes)
+        handle = message.get_binary()
+        try:
+            self._write(handle, spool)
+            changes = SFTPAttributes()
+            changes.st_mode = None if mode is None else mode & 0o7777
+            if mtime is not None:
+                changes.st_atime = changes.st_mtime = seconds(mtime)
+            if mode is not None or mtime is not None:
+                client._request(words.CMD_FSETSTAT, handle, changes)
+        except BaseException:
+            with suppress(OSError, EOFError, paramiko.SSHException):
+                close(client, handle)
+            raise
+        client._request(words.CMD_CLOSE, handle)  # a server may only say now that it could not write
+
+    def _write(self, handle: bytes, spool: Spool) -> None:
+        """Every answer is read: paramiko's own pipelining loses the refusals of the last writes."""
+        answers = Answers(self.client)
+        asked: deque[int] = deque()
+        at = 0
+        for piece in spool.pieces():
+            for start in range(0, len(piece), CHUNK):
+                data = piece[start : start + CHUNK]
+                asked.append(answers.ask(words.CMD_WRITE, handle, words.int64(at), data))
+                at += len(data)
+                if len(asked) >= IN_FLIGHT:
+                    answers.wait(asked.popleft())
+        for number in asked:
+            answers.wait(number)
+
+    def rename(self, native: str, target: str, *, replace: bool) -> None:
+        rename = self.client.posix_rename if replace else self.client.rename
+        rename(encoded(native), encoded(target))
+
+    def symlink(self, native: str, goal: str) -> None:
+        """In the order of OpenSSH, which is not that of the draft; other servers look who asks."""
+        self.client.symlink(encoded(goal), encoded(native))
+
+    def remove(self, native: str) -> None:
+        self.client.remove(encoded(native))
+
+    def mkdir(self, native: str) -> None:
+        self.client.mkdir(encoded(native))
+
+    def rmdir(self, native: str) -> None:
+        self.client.rmdir(encoded(native))
+
+    def set_mtime(self, native: str, mtime: float) -> None:
+        when = seconds(mtime)
+        self.client.utime(encoded(native), (when, when))
+
+
+def close(client: Any, handle: bytes) -> None:
+    """Closes a handle without waiting for the answer, which says nothing about what was read."""
+    client._async_request(type(None), words.CMD_CLOSE, handle)
+
+
+def encoded(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
+
+
+def seconds(mtime: float) -> int:
+    """As SFTP version 3 tells times: whole seconds from 1970 to 2106."""
+    return min(max(0, int(mtime)), _MOST_SECONDS)
+
+
+def described(path: str, facts: SFTPAttributes, linked: bool = False) -> Stat:
+    mode = facts.st_mode or modes.S_IFREG
+    kind = modes.S_IFMT(mode)
+    mtime = None if facts.st_mtime is None else float(facts.st_mtime)
+    bits = None if facts.st_mode is None else mode & 0o7777
+    if kind == modes.S_IFREG:
+        return Stat(path, facts.st_size, False, linked, mtime, mode=bits)
+    if kind == modes.S_IFDIR:
+        return Stat(path, None, True, linked, mtime, mode=bits)
+    return Stat(path, None, False, linked, mtime, mode=bits, is_other=True)
+
+
+# --- connecting ---
+
+
+class AcceptNew(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # it has no types
+    """Trusts a host that is seen for the first time, and remembers its key."""
+
+    _turn = threading.Lock()
+
+    def __init__(self, known_hosts: Path) -> None:
+        self._file = known_hosts
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        line = f"{hostname} {key.get_name()} {b64encode(key.asbytes()).decode()}\n"
+        with self._turn:
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(self._file, "a", encoding="utf-8", opener=_private) as file:
+                file.write(line)
+
+
+class IgnoreHostKeys(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # it has no types
+    """Trusts whoever answers."""
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        return None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def connect(options: Any) -> SshSession:
+    """A new connection, as the options of an sftp mount say."""
+    ssh = paramiko.SSHClient()
+    known_hosts = Path(options.known_hosts or "~/.ssh/known_hosts").expanduser()
+    if options.host_keys != "ignore" and known_hosts.exists():
+        ssh.load_system_host_keys(str(known_hosts))
+    policies = {"strict": paramiko.RejectPolicy(), "ignore": IgnoreHostKeys(), "accept-new": AcceptNew(known_hosts)}
+    ssh.set_missing_host_key_policy(policies[options.host_keys])
+    given = options.password is not None or options.key_file is not None
+    wait = float(options.connect_timeout)
+    try:
+        sock = socket.create_connection((options.host, options.port), wait)
+    except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise
+        raise StorageUnavailableError(f"{options.host}:{options.port} cannot be reached: {error}") from error
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Nagle's wait makes small writes 25 times slower
+        ssh.connect(
+            options.host,
+            options.port,
+            options.username,
+            options.password,
+            key_filename=None if options.key_file is None else os.path.expanduser(options.key_file),
+            passphrase=options.passphrase,
+            allow_agent=not given,
+            look_for_keys=not given,
+            timeout=wait,
+            banner_timeout=wait,
+            auth_timeout=wait,
+            channel_timeout=wait,
+            sock=sock,
+        )
+        transport = ssh.get_transport()
+        client = None if transport is None else Client.from_transport(transport)
+        if client is None:
+            raise StorageUnavailableError("the server opens no SFTP channel")
+        client.get_channel().settimeout(float(options.timeout))
+        return SshSession(ssh, client)
+    except BaseException:
+        ssh.close()
+        sock.close()
+        raise

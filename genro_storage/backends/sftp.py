@@ -1,0 +1,128 @@
+"""A directory of an SFTP server: host keys verified, files that appear whole, links and modes kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import paramiko
+
+from ..exceptions import (
+    StorageConfigError,
+    StorageError,
+    StorageExistsError,
+    StorageNotFoundError,
+    StoragePathError,
+    StoragePermissionError,
+    StorageUnavailableError,
+)
+from ..types import Features, Stat
+from . import _ssh
+from ._pool import Refused, Session
+from ._server import ServerStorage, below
+from .options import NetworkOptions, Secret
+
+
+class SftpOptions(NetworkOptions, frozen=True, kw_only=True):
+    """Without `password` and `key_file` the SSH agent and the user's own keys are offered."""
+
+    host: str
+    username: str
+    port: int = 22
+    password: Secret | None = None
+    key_file: str | None = None
+    passphrase: Secret | None = None
+    host_keys: Literal["strict", "accept-new", "ignore"] = "strict"
+    known_hosts: str | None = None
+
+
+class SftpBackend(ServerStorage):
+    """Files of an SFTP server (protocol version 3); the server follows links, wherever its account may go."""
+
+    Options: ClassVar[Any] = SftpOptions
+    aliases: ClassVar[Mapping[str, str]] = {"base_path": "path", "key_filename": "key_file"}
+    features = Features(
+        ordered=True,
+        if_absent="atomic",
+        mtime_resolution=1.0,
+        keeps_mtime=True,
+        keeps_mode=True,
+        max_segment=255,
+        backslash=True,
+        surrogates=True,
+    )
+
+    @property
+    def storage_id(self) -> str:
+        options = self.options
+        return f"sftp:{options.username}@{options.host}:{options.port}"
+
+    def connect(self) -> Session:
+        return _ssh.connect(self.options)
+
+    def translate(self, error: Exception) -> StorageError | None:
+        host = f"{self.options.host}:{self.options.port}"
+        if isinstance(error, paramiko.PasswordRequiredException):
+            return StorageConfigError("the private key is encrypted; give its 'passphrase'")
+        if isinstance(error, paramiko.AuthenticationException):
+            return StoragePermissionError(f"{host} does not let '{self.options.username}' in with these credentials")
+        if isinstance(error, paramiko.BadHostKeyException):
+            return StoragePermissionError(
+                f"the host key of {host} is not the one in 'known_hosts': somebody may be in between, or the server"
+                " was set up anew and the old key must be removed there"
+            )
+        if isinstance(error, paramiko.SSHException):
+            return self._translate_ssh(error, host)
+        return super().translate(error)
+
+    def _translate_ssh(self, error: paramiko.SSHException, host: str) -> StorageError:
+        text = str(error)
+        if "not found in known_hosts" in text:
+            return StoragePermissionError(
+                f"the host key of {host} is not in 'known_hosts'; add it, or set host_keys to 'accept-new'"
+            )
+        if "Invalid key" in text or "private key file" in text:
+            return StorageConfigError(f"the private key cannot be used: {text}; look at 'key_file' and 'passphrase'")
+        return StorageUnavailableError(f"no connection to {host}: {text}")
+
+    def _target(self, session: Session, path: str) -> tuple[str, int | None]:
+        """Through a link to what it leads to; a new file has the mode of the one it replaces."""
+        there = self._there(session, path)
+        native = self._at(path)
+        if there is None or there.is_dir:
+            return native, None
+        if there.is_symlink:
+            if there.is_other:
+                raise StorageNotFoundError("the link here leads nowhere")
+            native = _ssh_of(session).client.normalize(_ssh.encoded(native))
+        return native, None if there.mode is None else there.mode & 0o777
+
+    def symlink(self, path: str, target: str) -> None:
+        """Makes a relative link; its target stays below the root of the mount, existing or not."""
+        goal = "/" + below(self.root, target)
+        native = self._at(path)
+        relative = os.path.relpath(goal, os.path.dirname(native))
+        with self._pool.session() as session:
+            try:
+                _ssh_of(session).symlink(native, relative)
+            except (FileNotFoundError, Refused) as error:
+                if self._there(session, path) is not None:
+                    raise StorageExistsError("Already exists") from error
+                raise
+
+    def readlink(self, path: str) -> str:
+        with self._pool.session() as session:
+            try:
+                told = _ssh_of(session).client.readlink(_ssh.encoded(self._at(path)))
+            except (FileNotFoundError, Refused):
+                there: Stat = session.look(self._at(path), path)
+                if there.is_symlink:
+                    raise
+                raise StoragePathError("not a symbolic link") from None
+        return told if isinstance(told, str) else str(told, "utf-8", "surrogateescape")
+
+
+def _ssh_of(session: Session) -> _ssh.SshSession:
+    assert isinstance(session, _ssh.SshSession)
+    return session

@@ -1,0 +1,278 @@
+"""The sftp backend: the suite of all backends over sshd and asyncssh, host keys, credentials, lost connections."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genro_storage import StorageManager
+from genro_storage.backends import _pool, _ssh
+from genro_storage.backends.options import Duration
+from genro_storage.backends.sftp import SftpBackend
+from genro_storage.exceptions import (
+    StorageConfigError,
+    StorageError,
+    StorageExistsError,
+    StoragePermissionError,
+    StorageUnavailableError,
+    UnsupportedOperation,
+)
+from genro_storage.mount import Mount
+from genro_storage.retry import RetryPolicy
+from genro_storage.testing import OBJECT_STORE, BackendSuite
+from genro_storage.types import WriteOptions
+from tests.servers.asyncsshd import PasswordSftp
+from tests.servers.sshd import Sshd
+
+LACKS = OBJECT_STORE | {
+    *("atomic_if_match", "content_type", "copy_from", "delete_many", "edit", "free_space", "hashes", "if_match"),
+    *("implied_dirs", "metadata", "walk"),
+}
+
+
+def made(server: Sshd | PasswordSftp, root: str | None = None, **keys: Any) -> SftpBackend:
+    given = server.options(root or server.make_root()) | keys
+    return SftpBackend(SftpBackend.Options(**{key: value for key, value in given.items() if value is not None}))
+
+
+class TestSftp(BackendSuite):
+    lacks = LACKS
+
+    @pytest.fixture
+    def backend(self, sshd: Sshd) -> Iterator[SftpBackend]:
+        with closing(made(sshd)) as backend:
+            yield backend
+
+
+class TestPasswordSftp(BackendSuite):
+    """The second server, by password; one locked into a folder, as here, tells no relative link."""
+
+    lacks = LACKS
+    unkept = frozenset({"readlink"})
+
+    @pytest.fixture
+    def backend(self, password_sftp: PasswordSftp) -> Iterator[SftpBackend]:
+        with closing(made(password_sftp)) as backend:
+            yield backend
+
+
+@pytest.fixture
+def backend(sshd: Sshd) -> Iterator[SftpBackend]:
+    with closing(made(sshd)) as backend:
+        yield backend
+
+
+def mounted(backend: SftpBackend, retries: int = 0) -> Mount:
+    return Mount("m", backend, retry=RetryPolicy(retries=retries, max_delay=0.01))
+
+
+# --- who it is, and who we are ---
+
+
+def test_an_unknown_host_is_refused(sshd: Sshd, tmp_path: Path) -> None:
+    """`strict` is the default, and an absent file of known hosts knows none."""
+    for known_hosts in (tmp_path / "absent", tmp_path / "empty"):
+        (tmp_path / "empty").touch()
+        with pytest.raises(StoragePermissionError, match=r"not in 'known_hosts'.*accept-new.*'m:f'"):
+            mounted(made(sshd, known_hosts=str(known_hosts))).get("f")
+
+
+def test_a_changed_host_is_refused(sshd: Sshd, password_sftp: PasswordSftp, tmp_path: Path) -> None:
+    known_hosts = tmp_path / "known"
+    other = password_sftp.known_hosts.read_text().split()[1:]
+    known_hosts.write_text(" ".join([f"[127.0.0.1]:{sshd.port}", *other]) + "\n")
+    for policy in ("strict", "accept-new"):
+        with pytest.raises(StoragePermissionError, match="is not the one in 'known_hosts'"):
+            mounted(made(sshd, known_hosts=str(known_hosts), host_keys=policy)).exists("f")
+    with closing(made(sshd, known_hosts=str(known_hosts), host_keys="ignore")) as ignoring:
+        assert not mounted(ignoring).exists("f")
+
+
+def test_a_new_host_is_remembered(sshd: Sshd, tmp_path: Path) -> None:
+    known_hosts = tmp_path / "new" / "known"
+    for policy in ("accept-new", "strict"):
+        with closing(made(sshd, known_hosts=str(known_hosts), host_keys=policy)) as backend:
+            backend.put("f", b"1")
+    assert known_hosts.read_text() == sshd.known_hosts.read_text()
+    assert stat.S_IMODE(known_hosts.stat().st_mode) == 0o600
+
+
+def test_keys(sshd: Sshd) -> None:
+    protected = str(sshd.protected_key_file)
+    with closing(made(sshd, key_file=protected, passphrase=sshd.passphrase)) as backend:
+        assert backend.scan("") is not None
+        backend.put("f", b"1")
+    for keys, told in (
+        ({"key_file": str(sshd.other_key_file)}, StoragePermissionError),
+        ({"key_file": protected}, StorageConfigError),
+        ({"key_file": protected, "passphrase": "wrong"}, StorageConfigError),
+    ):
+        with pytest.raises(told):
+            mounted(made(sshd, **keys)).exists("f")
+
+
+def test_a_wrong_password(password_sftp: PasswordSftp) -> None:
+    with pytest.raises(StoragePermissionError, match="does not let 'genro' in") as caught:
+        mounted(made(password_sftp, password="wrong-secret")).exists("f")
+    assert "wrong-secret" not in str(caught.value)
+
+
+def test_nobody_there(sshd: Sshd) -> None:
+    """R41: on use, not at configure."""
+    entry = {"name": "m", "type": "sftp", "retries": 0, **sshd.options("/"), "port": 1}
+    with StorageManager([entry]) as storage, pytest.raises(StorageUnavailableError):
+        storage.node("m:f").exists  # noqa: B018 - a property that asks
+
+
+def test_the_mount(sshd: Sshd) -> None:
+    root = sshd.make_root()
+    keys = sshd.options(root)
+    keys["key_filename"] = keys.pop("key_file")
+    with StorageManager([{"name": "m", "type": "sftp", **keys}]) as storage:
+        storage.node("m:a/b.txt").write_text("hello")
+        assert storage.node("m:a/b.txt").move_to("m:c.txt").read_text() == "hello"
+    assert sshd.files(root) == {"c.txt": b"hello"}
+
+
+# --- files ---
+
+
+def test_nothing_is_left_of_a_failed_write(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails, and wherever: the old bytes stay and the hidden file goes."""
+    root = sshd.make_root()
+    backend = made(sshd, root)
+    backend.put("f", b"old")
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise TimeoutError("no answer")
+
+    for method in ("rename", "_write"):
+        with monkeypatch.context() as patched:
+            patched.setattr(_ssh.SshSession, method, broken)
+            with pytest.raises(StorageUnavailableError):
+                mounted(backend).put("f", b"new" * 1000)
+        assert sshd.files(root) == {"f": b"old"}
+    backend.writer("f").write(b"dropped")
+    assert sshd.files(root) == {"f": b"old"}
+    backend.close()
+
+
+def test_a_refused_write_in_flight_is_told(sshd: Sshd, backend: SftpBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among many writes on their way the refusal of one is not lost, as it is by paramiko's own pipelining."""
+    ask = _ssh.Answers.ask
+    asked = []
+
+    def spoiled(self: _ssh.Answers, kind: int, *args: Any) -> int:
+        if kind == _ssh.words.CMD_WRITE:
+            asked.append(kind)
+            if len(asked) == 90:
+                return ask(self, kind, b"no such handle", *args[1:])
+        return ask(self, kind, *args)
+
+    monkeypatch.setattr(_ssh.Answers, "ask", spoiled)
+    with pytest.raises(StorageError):
+        mounted(backend).put("f", os.urandom(3 << 20))
+    assert sshd.files(backend.native_path("")) == {}
+
+
+def test_mode_of_what_is_replaced(sshd: Sshd, backend: SftpBackend) -> None:
+    backend.put("private", b"1", WriteOptions(mode=0o600))
+    backend.put("private", b"2")
+    assert backend.stat("private").mode == 0o600
+
+
+@pytest.mark.parametrize("size", [0, 1, 40_000, (9 << 20) + 5])
+def test_large_reads_are_streamed(backend: SftpBackend, size: int) -> None:
+    data = os.urandom(size)
+    backend.put("f", data)
+    with closing(backend.reader("f")) as reader:
+        assert isinstance(reader, _pool.ServerReader) == (size > 8 << 20)
+        parts = []
+        while piece := reader.read(100_001):
+            parts.append(piece)
+    assert b"".join(parts) == data
+    assert backend.get("f", 3, 70_000)[0] == data[3:70_000]
+
+
+def test_a_fifo_is_never_opened(sshd: Sshd, backend: SftpBackend) -> None:
+    os.mkfifo(sshd.local(backend.native_path("")) / "fifo")
+    assert backend.stat("fifo").is_other
+    with pytest.raises(UnsupportedOperation):
+        backend.get("fifo")
+    assert not backend.has("x")
+
+
+def test_links(sshd: Sshd, backend: SftpBackend) -> None:
+    backend.put("d/f", b"1")
+    backend.symlink("d/link", "d/f")
+    assert backend.readlink("d/link") == "f"
+    backend.symlink("dangling", "absent")
+    assert [(entry.path, entry.is_symlink, entry.is_other) for page in backend.scan("") for entry in page] == [
+        *[("d", False, False), ("dangling", True, True)]
+    ]
+    with pytest.raises(StorageExistsError):
+        backend.symlink("d/f", "d")
+
+
+# --- connections ---
+
+
+def test_connections_are_used_again_and_replaced(backend: SftpBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    connects = []
+    connect = _ssh.connect
+    monkeypatch.setattr(_ssh, "connect", lambda options: connects.append(1) or connect(options))
+    for number in range(5):
+        backend.put(f"f{number}", b"1")
+    assert len(connects) == 1
+    session: Any = backend._pool._idle[0]
+    session._ssh.get_transport().sock.close()
+    assert mounted(backend, retries=2).get("f1")[0] == b"1"
+    assert len(connects) == 2
+
+
+def test_no_more_connections_than_allowed(sshd: Sshd) -> None:
+    with closing(made(sshd, max_connections=1, timeout=Duration(1))) as backend:
+        backend.put("f", bytes(9 << 20))
+        reader = backend.reader("f")
+        with pytest.raises(StorageUnavailableError, match=r"all 1 connections are in use.*max_connections"):
+            backend.stat("f")
+        reader.close()
+        assert backend.stat("f").size == 9 << 20
+
+
+def test_a_fork_connects_anew(backend: SftpBackend) -> None:
+    backend.put("f", b"1")
+    writer = backend.writer("g")
+    children = []
+    for number in range(3):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                backend.put(f"child{number}", backend.get("f")[0])
+                try:
+                    writer.commit()
+                except StorageError:
+                    code = 0
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert backend.get("child2")[0] == b"1"
+    writer.commit()
+    assert backend.get("g")[0] == b""
+
+
+def test_it_pickles(backend: SftpBackend) -> None:
+    backend.put("a/f", b"1")
+    twin = pickle.loads(pickle.dumps(backend.rooted("a")))
+    with closing(twin):
+        assert twin.get("f")[0] == b"1"
+    assert twin.storage_id == backend.storage_id

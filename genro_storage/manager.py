@@ -132,7 +132,10 @@ class StorageManager:
         )
 
     def _info(self, entry: table.Entry, mount: Mount) -> MountInfo:
-        root = mount.backend.native_path("")
+        try:
+            root = mount.backend.native_path("")
+        except StorageError:  # told by a function that has none to tell here
+            root = ""
         view = StorageNode(self, mount.name, "").capabilities
         return MountInfo(mount.name, entry.type, mount.level.name, root, view, MappingProxyType(table.redacted(mount)))
 

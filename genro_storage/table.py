@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +13,8 @@ import msgspec
 
 from . import paths
 from .backends import ALIASES, backend_class
-from .backends.base import StorageBackend
-from .backends.options import Context, Duration, Options, secrets_in, shown
+from .backends.build import built, fields_of, parsed
+from .backends.options import Context, Duration, secrets_in, shown
 from .config import Config
 from .exceptions import StorageConfigError, StorageError, StoragePathError
 from .mount import Level, Mount
@@ -161,28 +159,9 @@ def _common(given: Mapping[str, Any], key: str, kind: Any, default: Any) -> Any:
     if key not in given:
         return default
     try:
-        return msgspec.convert(given[key], kind, strict=False, dec_hook=_parsed)
+        return msgspec.convert(given[key], kind, strict=False, dec_hook=parsed)
     except msgspec.ValidationError as error:
         raise StorageConfigError(f"key '{key}': {error}") from None
-
-
-def convert(keys: Mapping[str, Any], kind: Any) -> Any:
-    """`keys` as an options class; text from the environment is coerced; a wrong type is a `StorageConfigError`."""
-    try:
-        return msgspec.convert(dict(keys), kind, strict=False, dec_hook=_parsed)
-    except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$.")
-        if where:
-            raise StorageConfigError(f"key '{where.rstrip('`')}': {text}") from None
-        raise StorageConfigError(text) from None
-
-
-def _parsed(kind: Any, value: object) -> object:
-    if hasattr(kind, "parse"):
-        return kind.parse(value)
-    if isinstance(kind, type) and isinstance(value, kind):
-        return value
-    raise NotImplementedError
 
 
 class Builder:
@@ -239,7 +218,7 @@ class Builder:
         """The mount of an entry that stands on its own; `name` is what errors call it."""
         cls = backend_class(entry.type, self._own_types)
         context = Context(entry.name, self._manager, entry.directory)
-        backend = _backend(cls, entry, context)
+        backend = built(cls, entry.type, entry.keys, context, spellings=_COMMON)
         if backend.features.readonly and entry.given.get("permissions", "readonly") != "readonly":
             raise StorageConfigError(f"type '{entry.type}' is read-only; its 'permissions' can only be readonly")
         if entry.allow_backslash and not backend.features.backslash:
@@ -254,7 +233,7 @@ class Builder:
             allow_backslash=entry.allow_backslash,
             base_url=entry.base_url,
             internal_url=entry.internal_url,
-            secrets=list(secrets_in(_fields(backend.options))),
+            secrets=list(secrets_in(fields_of(backend.options))),
         )
 
 
@@ -280,79 +259,9 @@ def _parents_first(entries: Mapping[str, Entry]) -> Iterator[str]:
                 yield link
 
 
-def _backend(cls: Any, entry: Entry, context: Context) -> StorageBackend:
-    kind = cls.Options
-    keyword_only = kind is Options and cls.__init__ is not StorageBackend.__init__
-    known = _keywords(cls) if keyword_only else tuple(_annotations(kind))
-    keys = _canonical(entry, cls.aliases, known)
-    _require(keys, cls, kind, keyword_only)
-    if keyword_only:
-        backend: StorageBackend = cls(**keys)
-        backend.options = backend.options or keys
-    else:
-        options = convert(keys, kind)
-        takes_context = "context" in inspect.signature(cls.__init__).parameters
-        backend = cls(options, context) if takes_context else cls(options)
-    backend.context = context
-    return backend
-
-
-def _keywords(cls: Any) -> tuple[str, ...]:
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-
-
-def _annotations(kind: Any) -> Mapping[str, Any]:
-    return (
-        inspect.get_annotations(kind)
-        if not hasattr(kind, "__mro__")
-        else {
-            key: None
-            for base in reversed(kind.__mro__)
-            for key in inspect.get_annotations(base)
-            if not key.startswith("_")
-        }
-    )
-
-
-def _canonical(entry: Entry, aliases: Mapping[str, str], known: tuple[str, ...]) -> dict[str, Any]:
-    keys: dict[str, Any] = {}
-    for key, value in entry.keys.items():
-        canonical = aliases.get(key, key)
-        if canonical not in known:
-            spellings = [*known, *(alias for alias, target in aliases.items() if target in known), *_COMMON]
-            near = difflib.get_close_matches(key, spellings, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(spellings))}"
-            raise StorageConfigError(f"unknown key '{key}' for type '{entry.type}'{hint}")
-        if canonical in keys and keys[canonical] != value:
-            raise StorageConfigError(f"'{key}' and '{canonical}' are the same key and were given different values")
-        keys[canonical] = value
-    return keys
-
-
-def _require(keys: Mapping[str, Any], cls: Any, kind: Any, keyword_only: bool) -> None:
-    if keyword_only:
-        parameters = inspect.signature(cls.__init__).parameters.values()
-        needed = [p.name for p in parameters if p.name in _keywords(cls) and p.default is p.empty]
-    elif issubclass(kind, msgspec.Struct):
-        needed = [f.name for f in msgspec.structs.fields(kind) if f.required]
-    else:
-        needed = []  # a dataclass: `convert` names what is missing
-    for key in needed:
-        if key not in keys:
-            spellings = [alias for alias, target in cls.aliases.items() if target == key] + [key]
-            raise StorageConfigError("missing required field: " + " or ".join(f"'{one}'" for one in spellings))
-
-
-def _fields(options: Any) -> dict[str, Any]:
-    if isinstance(options, msgspec.Struct):
-        return msgspec.structs.asdict(options)
-    return dict(options) if isinstance(options, Mapping) else {}
-
-
 def redacted(mount: Mount) -> dict[str, Any]:
     """The options of a mount with every secret shown as ``***``."""
-    return shown({key: value for key, value in _fields(mount.backend.options).items() if value not in (None, "")})
+    return shown({key: value for key, value in fields_of(mount.backend.options).items() if value not in (None, "")})
 
 
 # URLs: an unnamed mount for each scheme and authority
@@ -387,7 +296,7 @@ def url_entry(url: str) -> tuple[str, Entry, str]:
 def _web_path(path: str) -> str:
     """The path that a web URL names; one that says more than a path is a `StoragePathError`."""
     if "?" in path or "#" in path:
-        raise StoragePathError("a URL with '?' or '#' is no mere path; mount it: type http, the query in 'base_url'")
+        raise StoragePathError("a URL with '?' or '#' is more than a path; mount it: type http, the query in 'base_url'")
     if "%2f" in path.lower():
         raise StoragePathError("a URL with %2F has a '/' inside a name, which no path has")
     return unquote(path, errors="surrogateescape")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
 from .names import NodeName
-from .verbs import http
+from .verbs import http, process
 from .verbs.answers import Look
 
 if TYPE_CHECKING:
@@ -70,3 +71,36 @@ class NodeOutlets(NodeName):
     ) -> http.ASGIApp:
         """An ASGI application that serves the files below this node, read-only; no listings."""
         return http.asgi_app(self._node, Look(download, None, cache_max_age, None, charset))
+
+    # --- programs ---
+
+    def call(
+        self,
+        *args: Any,
+        callback: process.Callback | None = None,
+        async_mode: bool = False,
+        return_output: bool = False,
+        on_error: process.OnError | None = None,
+        **subprocess: Any,
+    ) -> str | None:
+        """Runs a program: ``node.call("convert", node, "-resize", "50%", small.arg("w"))``.
+
+        Each node becomes the path of a real file, for reading and, where its mount allows, writing; `arg` states it.
+        What the program made or changed is stored if it succeeds. No shell, unless ``shell=True``. `return_output`
+        gives what it printed. `callback()` runs after success. `async_mode` returns at once; a failure then goes to
+        ``on_error(error)``, else to the log. The rest goes to `subprocess.run`, whose errors pass through.
+        """
+        if not async_mode:
+            return process.call(args, callback, return_output, subprocess)
+        process.background(args, callback, on_error, subprocess)
+        return None
+
+    def spawn(
+        self, *args: Any, callback: process.Callback | None = None, return_output: bool = False, **subprocess: Any
+    ) -> Future[str | None]:
+        """As `call`, in the background; the future tells the output or the error."""
+        return process.spawn(args, callback, return_output, subprocess)
+
+    def arg(self, mode: str = "rw") -> process.NodeArgument:
+        """This node as an argument of `call`: the program reads it (``r``), makes it anew (``w``) or both (``rw``)."""
+        return process.argument(self._node, mode)

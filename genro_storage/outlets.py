@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .names import NodeName
 from .verbs import http, process
+from .verbs import zip as zips
 from .verbs.answers import Look
 
 if TYPE_CHECKING:
@@ -104,3 +105,18 @@ class NodeOutlets(NodeName):
     def arg(self, mode: str = "rw") -> process.NodeArgument:
         """This node as an argument of `call`: the program reads it (``r``), makes it anew (``w``) or both (``rw``)."""
         return process.argument(self._node, mode)
+
+    # --- archives ---
+
+    def zip(self, *, compression: str = "deflate") -> bytes:
+        """This file or tree as a zip archive in memory; `compression` is ``deflate`` or ``store``."""
+        return zips.whole(self.zip_stream(compression=compression))
+
+    def zip_stream(self, chunk: int = zips.CHUNK, *, compression: str = "deflate") -> zips.ZipStream:
+        """The archive in pieces of about `chunk` bytes, in bounded memory; ``store`` tells its `length` before."""
+        return zips.ZipStream(zips.of_node(self._node), chunk, compression)
+
+    def zip_to(self, dest: StorageNode | str, *, compression: str = "deflate") -> StorageNode:
+        """Writes the archive to another node, in bounded memory and in one step; returns that node."""
+        target = self._manager.node(dest) if isinstance(dest, str) else dest
+        return zips.stored(self.zip_stream(compression=compression), target)

@@ -15,7 +15,7 @@ from .lease import Owner
 from .registry import Entry, Registry
 from .secure import overwrite
 
-_FOLDERS = ("f", "n")
+FOLDERS = ("f", "n")
 _UNFINISHED = ".genro-"
 
 
@@ -124,7 +124,7 @@ def _remove(
 
 def born_files(owner: Owner) -> Iterator[tuple[int, str, str, os.stat_result]]:
     """(directory descriptor, its path in the owner directory, name, facts) of each file that nodes and callers made."""
-    for folder in _FOLDERS:
+    for folder in FOLDERS:
         try:
             for path, _, names, at in os.fwalk(folder, dir_fd=owner.fd, follow_symlinks=False, topdown=False):
                 for name in names:
@@ -134,6 +134,15 @@ def born_files(owner: Owner) -> Iterator[tuple[int, str, str, os.stat_result]]:
                         continue
         except FileNotFoundError:
             continue
+
+
+def walked(owner: Owner) -> Iterator[tuple[str, str, os.stat_result]]:
+    """(first part of its path, name, facts) of everything in the owner directory that is no directory."""
+    for path, _, names, at in os.fwalk(".", dir_fd=owner.fd, follow_symlinks=False):
+        top = path[2:].partition("/")[0]
+        for name in names if top else ():
+            with suppress(FileNotFoundError):
+                yield top, name, os.stat(name, dir_fd=at, follow_symlinks=False)
 
 
 class Clocks:
@@ -188,7 +197,7 @@ def clean_born(owner: Owner, max_age: float, force: bool, policy: Policy, clocks
 def _clean_folders(owner: Owner, max_age: float, clocks: Clocks) -> None:
     """Removes empty directories of `create_dir` unchanged for `max_age` seconds; failing is not worth a word."""
     try:
-        for _, names, _, at in os.fwalk(_FOLDERS[0], dir_fd=owner.fd, follow_symlinks=False, topdown=False):
+        for _, names, _, at in os.fwalk(FOLDERS[0], dir_fd=owner.fd, follow_symlinks=False, topdown=False):
             for name in names:
                 with suppress(OSError):
                     if clocks.age(os.stat(name, dir_fd=at, follow_symlinks=False)) >= max_age:

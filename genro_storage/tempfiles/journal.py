@@ -8,6 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from .identity import Identity, Remover
 from .lease import Owner
@@ -36,31 +37,44 @@ class Journal:
 
     def rewrite(self, files: Mapping[str, Identity]) -> None:
         """Makes it anew with these files only, in one step."""
-        owner, fresh = self._owner, f"{NAME}.new"
-        fd = os.open(fresh, _WRITE | os.O_TRUNC, 0o600, dir_fd=owner.fd)
-        old, owner.journal = owner.journal, fd
-        if old >= 0:
-            os.close(old)
-        self.lines, self._torn = 0, False
-        self.add(files.items())
-        os.rename(fresh, NAME, src_dir_fd=owner.fd, dst_dir_fd=owner.fd)
+        fresh = f"{NAME}.new"
+        lines = [["+", path, *identity, round(time.time(), 3)] for path, identity in files.items()]
+        with self._held() as owner:
+            fd = os.open(fresh, _WRITE | os.O_TRUNC, 0o600, dir_fd=owner.fd)
+            try:
+                self._write(fd, lines, "")
+                os.rename(fresh, NAME, src_dir_fd=owner.fd, dst_dir_fd=owner.fd)
+            except BaseException:
+                os.close(fd)
+                raise
+            old, owner.journal = owner.journal, fd
+            if old >= 0:
+                os.close(old)
+            self.lines, self._torn = len(lines), False
 
     def _append(self, lines: list[list[object]]) -> None:
-        if not lines:
-            return
-        owner = self._owner
-        if owner.journal < 0:
-            owner.journal = os.open(NAME, _WRITE, 0o600, dir_fd=owner.fd)
-        # A line that a full disk cut short ends here, or it would spoil the next one.
-        text = "\n" * self._torn + "".join(f"{json.dumps(line)}\n" for line in lines)
-        data = text.encode("ascii")
-        self._torn = True
-        if os.write(owner.journal, data) != len(data):
+        with self._held() as owner:
+            if owner.journal < 0:
+                owner.journal = os.open(NAME, _WRITE, 0o600, dir_fd=owner.fd)
+            # A line that a full disk cut short ends here, or it would spoil the next one.
+            before, self._torn = "\n" * self._torn, True
+            self._write(owner.journal, lines, before)
+            self._torn = False
+            self.lines += len(lines)
+
+    def _write(self, fd: int, lines: list[list[object]], before: str) -> None:
+        data = (before + "".join(f"{json.dumps(line)}\n" for line in lines)).encode("ascii")
+        if os.write(fd, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._torn = False
         if self._fsync:
-            os.fsync(owner.journal)
-        self.lines += len(lines)
+            os.fsync(fd)
+
+    @contextmanager
+    def _held(self) -> Iterator[Owner]:
+        with self._owner.pen:
+            if self._owner.fd < 0:
+                raise OSError(errno.EBADF, "this directory was released")
+            yield self._owner
 
 
 def read(fd: int) -> dict[str, Identity]:

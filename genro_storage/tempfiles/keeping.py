@@ -158,7 +158,9 @@ class Keeper:
         owner = self._own()
         journal = self._journal()
         clock = self._clocks.monotonic
-        with self._cleaning:
+        with self._cleaning, owner.busy:
+            if owner.fd < 0:
+                return 0  # closed meanwhile
             begun = clock()
             tally = Tally(self._counts.aged)
             clean_born(owner, self.max_age, force, self._policy, self._clocks, tally)

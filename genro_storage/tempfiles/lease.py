@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -66,10 +67,11 @@ class Owner:
     """The directory `path` of one process, held: `fd` is the lease, a directory descriptor under a shared flock.
 
     The kernel drops the lock when the last descriptor of it is closed, whatever the death; forks count, exec'd
-    programs only if `fd` was passed to them.
+    programs only if `fd` was passed to them. `busy` is held by whoever works with `fd`, `pen` by whoever writes the
+    journal: a descriptor closed under their hands could be another file's by then. Once released, `fd` is -1.
     """
 
-    __slots__ = ("_made", "base_fd", "fd", "journal", "name", "path", "pid")
+    __slots__ = ("_made", "base_fd", "busy", "fd", "journal", "name", "path", "pen", "pid")
 
     def __init__(self, base: str, base_fd: int, name: str, fd: int) -> None:
         self.path = f"{base}/{name}"
@@ -77,6 +79,8 @@ class Owner:
         self.name = name
         self.fd = fd
         self.journal = -1
+        self.busy = threading.RLock()
+        self.pen = threading.Lock()
         self.pid = os.getpid()
         self._made: set[str] = set()
 

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from ..exceptions import StorageError, StoragePathError, StorageQuotaError
+from ..exceptions import StorageError, StoragePathError
 from .cleanup import Policy
-from .keeping import Keeper
 from .lease import Owner, open_base, take, token, translating
+from .limits import LimitedFile, Limiter, opened
 from .sweep import SweepReport, discard, release, sweep
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class TempFileManager(Keeper):
+class TempFileManager(Limiter):
     """Temporary files inside a directory that this process holds locked; what a dead process left, the next one sweeps.
 
     `base_dir`: an absolute or relative directory, made 0700 at once if absent; default `$TEMP_FILE_BASE_DIR`, else
     ``<system temp>/genro-storage-<uid>``. `owner_check=False` allows a base shared with other users by a sticky bit.
     `max_age`: seconds after which `cleanup` deletes a file, of this directory or registered; it may be assigned.
     `cleanup_interval`: seconds before a deletion that failed is tried again, doubled each time.
-    `min_free_bytes`: nothing is created that would leave less free on the file system of `base_dir`.
+    `max_files`, `max_file_bytes`, `max_total_bytes` (None: no limit): of what is created or written here, judged before
+    they are crossed; what is expired or dead goes first. What is registered counts and is never refused.
+    `min_free_bytes`: nothing is created or written that would leave less free on the file system of `base_dir`.
     `batch_size`, `threads`, `timeout` (seconds): of one cleanup. `allowed_roots`: no file outside of these
     directories is registered or deleted, those that a dead process registered included. `journal_fsync`: what is
     registered is also known after a crash of the machine. `secure_delete`: files of ours that have one name are
@@ -37,9 +38,10 @@ class TempFileManager(Keeper):
     Thread-safe. Everything is removed by `close()`, at exit, and when the manager is forgotten: keep it as long as
     its files. A fork has a directory of its own and never removes its parent's.
 
-    Raises `ValueError` for a number that is negative or not finite; `TypeError` for a base_dir that is no path; `StoragePathError` (a ValueError) for one that is empty, has
-    a NUL or is the root of the file system; `StoragePermissionError` (an OSError) for a link, a directory of another
-    user or one that others may write; another `StorageError` that is an `OSError` if it cannot be created.
+    Raises `ValueError` for a number that is negative or not finite. Of `base_dir`: `TypeError` if it is no path;
+    `StoragePathError` (a ValueError) if it is empty, has a NUL or is the root of the file system;
+    `StoragePermissionError` (an OSError) for a link, a directory of another user or one that others may write; another
+    `StorageError` that is an `OSError` if it cannot be created.
     """
 
     base_dir: str
@@ -51,6 +53,9 @@ class TempFileManager(Keeper):
         max_age: float = 3600,
         *,
         cleanup_interval: float = 300,
+        max_files: int | None = 10_000,
+        max_file_bytes: int | None = 104_857_600,
+        max_total_bytes: int | None = None,
         min_free_bytes: int = MIN_FREE_BYTES,
         batch_size: int = 100,
         threads: int = 4,
@@ -64,6 +69,9 @@ class TempFileManager(Keeper):
             max_age=max_age, cleanup_interval=cleanup_interval, min_free_bytes=min_free_bytes, timeout=timeout
         )
         check_numbers(1, batch_size=batch_size, threads=threads)
+        limits = {"max_files": max_files, "max_file_bytes": max_file_bytes, "max_total_bytes": max_total_bytes}
+        check_numbers(**{name: limit for name, limit in limits.items() if limit is not None})
+        self.max_files, self.max_file_bytes, self.max_total_bytes = max_files, max_file_bytes, max_total_bytes
         self.max_age = max_age
         self._interval = cleanup_interval
         self._journal_fsync = journal_fsync
@@ -83,6 +91,7 @@ class TempFileManager(Keeper):
         self._owner: Owner | None = None
         self._release: Callable[[], object] | None = None
         self._begin_keeping()
+        self._begin_limits()
 
     # --- files and directories
 
@@ -100,8 +109,7 @@ class TempFileManager(Keeper):
         `StoragePathError` for what is no file name, `StorageQuotaError` when space is short (nothing stays).
         """
         content = None if data is None else memoryview(data).cast("B")
-        path = self._new_path(suffix, prefix, name, 0 if content is None else len(content))
-        with translating("create", path):
+        with self._newborn(suffix, prefix, name, 0 if content is None else len(content)) as path:
             fd = os.open(path, _CREATE, 0o600)
             try:
                 while content:
@@ -115,8 +123,7 @@ class TempFileManager(Keeper):
 
     def create_dir(self, suffix: str = "", prefix: str = "", *, name: str | None = None) -> str:
         """The absolute path of a new directory, 0700; parameters and errors as of `create_file`."""
-        path = self._new_path(suffix, prefix, name)
-        with translating("create", path):
+        with self._newborn(suffix, prefix, name) as path:
             os.mkdir(path, 0o700)
         return path
 
@@ -138,32 +145,64 @@ class TempFileManager(Keeper):
         """
         if not set(mode) & set("wxa+"):
             raise ValueError(f"a new file is opened for writing, not with mode {mode!r}")
-        path = self._new_path(suffix, prefix, name)
-        born = False
+        if {"b", "t"} <= set(mode):
+            raise ValueError(f"a file is text or binary, not both as in mode {mode!r}")
+        letters = mode.replace("b", "").replace("t", "")
+        with self._newborn(suffix, prefix, name) as path:
+            born = False
 
-        def opener(path: str, _flags: int) -> int:
-            nonlocal born
-            fd = os.open(path, _CREATE, 0o600)
-            born = True
-            return fd
+            def opener(path: str, _flags: int) -> int:
+                nonlocal born
+                fd = os.open(path, _CREATE, 0o600)
+                born = True
+                return fd
 
-        with translating("create", path):
+            def undo() -> None:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+
             try:
-                return builtins.open(path, mode, buffering, encoding, errors, newline, opener=opener)
+                return opened(
+                    LimitedFile(path, letters, self._grow, undo, opener), mode, buffering, encoding, errors, newline
+                )
             except BaseException:
                 if born:
-                    os.unlink(path)
+                    undo()
                 raise
 
-    def _new_path(self, suffix: str, prefix: str, name: str | None, size: int = 0) -> str:
+    def _grow(self, more: int, whole: int) -> None:
+        self.take_room(more, whole=whole)
+
+    def anonymous(self) -> IO[bytes]:
+        """A new file without a name, open for reading and writing; gone when it is closed."""
+        owner = self._own()
+        self.take_room(0)
+        with translating("create a file in", owner.path):
+            try:
+                fd = os.open(owner.folder("f"), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except (OSError, AttributeError):
+                path = f"{owner.folder('f')}/{token()}"
+                fd = os.open(path, _CREATE, 0o600)
+                os.unlink(path)
+        return opened(LimitedFile(fd, "r+", self._grow), "w+b", -1, None, None, None)
+
+    @contextmanager
+    def _newborn(self, suffix: str, prefix: str, name: str | None, size: int = 0) -> Iterator[str]:
+        """The path of a file or directory to be made in the body, when there is room for it."""
         if name is None:
             name = f"{prefix}{token()}{suffix}"
         elif suffix or prefix:
             raise StoragePathError(f"name {name!r} is the whole name: give no suffix or prefix with it", path=name)
         _check_name(name)
         owner = self._own()
-        self._check_room(size)
-        return f"{owner.folder('f')}/{name}"
+        self.take_room(size, files=1, whole=size)
+        try:
+            path = f"{owner.folder('f')}/{name}"
+            with translating("create", path):
+                yield path
+            self._counts.count(created=1)
+        finally:
+            self.landed(size, 1)
 
     @contextmanager
     def scratch(self, name: str, *, size: int | None = None) -> Iterator[str]:
@@ -174,7 +213,8 @@ class TempFileManager(Keeper):
         """
         _check_name(name)
         owner = self._own()
-        self._check_room(size or 0)
+        self._look_again = 0.0
+        self.take_room(size or 0)
         folder = f"{owner.path}/s-{token()}"
         with translating("make scratch directory", folder):
             os.mkdir(folder, 0o700)
@@ -188,18 +228,6 @@ class TempFileManager(Keeper):
     def nodes_dir(self) -> str:
         """The absolute path of the directory for a mount's nodes, private to this process: a fork gets another."""
         return self._own().folder("n")
-
-    def _check_room(self, size: int) -> None:
-        with translating("look for space in", self.base_dir):
-            found = os.statvfs(self.base_dir)
-        free = found.f_bavail * found.f_frsize
-        # Some virtual file systems count nothing at all: then there is nothing to judge.
-        if found.f_blocks and free < size + self.min_free_bytes:
-            raise StorageQuotaError(
-                f"{size} bytes do not fit in '{self.base_dir}': {free} are free, min_free_bytes keeps "
-                f"{self.min_free_bytes}; free some, or set base_dir or TEMP_FILE_BASE_DIR to another disk",
-                path=self.base_dir,
-            )
 
     # --- life
 

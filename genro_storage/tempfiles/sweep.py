@@ -13,6 +13,7 @@ from .secure import overwrite_all
 
 logger = logging.getLogger("genro_storage.tempfiles")
 
+PATIENCE = 60.0
 PASSES = 3
 """How often a directory is emptied in which somebody else is still at work."""
 
@@ -78,18 +79,30 @@ def release(owner: Owner, roots: tuple[str, ...] | None = None, secure: bool = F
     """
     if owner.pid != os.getpid():
         return
+    # Whoever is at work for longer than this at the end of a process leaves the directory to the next sweep.
+    if owner.busy.acquire(timeout=PATIENCE):
+        try:
+            _release(owner, roots, secure)
+        finally:
+            owner.busy.release()
+
+
+def _release(owner: Owner, roots: tuple[str, ...] | None, secure: bool) -> None:
+    with owner.pen:
+        fd, owner.fd = owner.fd, -1
+        pen, owner.journal = owner.journal, -1
     try:
-        for path, reason in journal.replay(owner.fd, roots, secure).items():
+        for path, reason in journal.replay(fd, roots, secure).items():
             logger.warning("Failed to remove %s: %s", path, reason)
         if secure:
-            overwrite_all(owner.fd)
-        remove(owner.name, owner.base_fd, owner.fd)
+            overwrite_all(fd)
+        remove(owner.name, owner.base_fd, fd)
     except OSError as error:
         logger.warning("Failed to remove %s: %s", owner.path, error)
     finally:
-        if owner.journal >= 0:
-            os.close(owner.journal)
-        os.close(owner.fd)
+        if pen >= 0:
+            os.close(pen)
+        os.close(fd)
         os.close(owner.base_fd)
 
 

@@ -9,6 +9,7 @@ import threading
 import uuid
 import weakref
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -277,12 +278,13 @@ class StorageManager:
     def close(self) -> None:
         """Closes every backend and removes owned temporary data; later calls raise. Idempotent."""
         with self._lock:
-            mounts = [*self._table.mounts.values(), *self._url_mounts.values()]
+            mounts = [*self._url_mounts.values(), *self._table.parents_first()]
             self._table, self._url_mounts, self._closed = table.Table(), {}, True
-        for mount in mounts:
-            mount.backend.close()
-        if "_own_scratch" in self.__dict__:
-            self._own_scratch.close()
+        with ExitStack() as ending:  # those that stand on others close before them; one that fails keeps no other open
+            if "_own_scratch" in self.__dict__:
+                ending.callback(self._own_scratch.close)
+            for mount in mounts:
+                ending.callback(mount.backend.close)
 
     def _refuse_closed(self) -> None:
         if self._closed:

@@ -22,6 +22,8 @@ from .retry import RetryPolicy
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _RELATIVE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}:(?!//)")
+_STANDS = {"relative": "path", "zip": "file", "tar": "file", "libarchive": "file"}
+"""Type → the key that names a place in the mount it stands on."""
 _COMMON = (
     *("name", "type", "protocol", "permissions", "retries", "retry_max_delay", "allow_backslash"),
     *("base_url", "internal_url"),
@@ -50,8 +52,14 @@ class Entry:
 
     @property
     def parent(self) -> str | None:
-        """The mount that a relative one stands on."""
-        return str(self.given["path"]).partition(":")[0] if self.type == "relative" else None
+        """The mount that this one stands on."""
+        return self.below.partition(":")[0] if self.below else None
+
+    @property
+    def below(self) -> str | None:
+        """The place ``mount:path`` that this mount stands on."""
+        place = self.given.get(_STANDS.get(self.type, ""))
+        return place if isinstance(place, str) and _RELATIVE.match(place) else None
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,10 @@ class Table:
     def with_entries(self, new: Mapping[str, Entry], builder: Builder) -> Table:
         """A table that also has `new`, same names replaced; mounts whose entry and parents stay are kept."""
         return builder.build({**self.entries, **new}, self)
+
+    def parents_first(self) -> list[Mount]:
+        """The mounts, each after the one it stands on."""
+        return [self.mounts[name] for name in _parents_first(self.entries)]
 
     def without(self, name: str, builder: Builder) -> Table:
         """A table that lacks one mount; `StorageConfigError` naming those that stand on it."""
@@ -183,7 +195,7 @@ class Builder:
                     mounts[name] = kept
                     continue
                 with _naming(name):
-                    mounts[name] = self._relative(entry, mounts) if entry.parent else self.mount(entry)
+                    mounts[name] = self._made(entry, mounts)
                 fresh.append(mounts[name])
         except BaseException:
             for mount in fresh:
@@ -192,6 +204,14 @@ class Builder:
             raise
         ordered = {name: mounts[name] for name in entries}
         return Table(MappingProxyType(dict(entries)), MappingProxyType(ordered))
+
+    def _made(self, entry: Entry, mounts: Mapping[str, Mount]) -> Mount:
+        if entry.type == "relative":
+            return self._relative(entry, mounts)
+        if entry.below is None:
+            return self.mount(entry)
+        above, path = paths.split(entry.below)
+        return self.mount(entry, stands_on=(mounts[above], path))
 
     def _relative(self, entry: Entry, mounts: Mapping[str, Mount]) -> Mount:
         unknown = sorted(set(entry.keys) - {"path"})
@@ -214,10 +234,10 @@ class Builder:
             secrets=parent.guard.secrets,
         )
 
-    def mount(self, entry: Entry, *, name: str | None = None) -> Mount:
-        """The mount of an entry that stands on its own; `name` is what errors call it."""
+    def mount(self, entry: Entry, *, name: str | None = None, stands_on: tuple[Mount, str] | None = None) -> Mount:
+        """The mount of an entry with a backend of its own; `name` is what errors call it."""
         cls = backend_class(entry.type, self._own_types)
-        context = Context(entry.name, self._manager, entry.directory)
+        context = Context(entry.name, self._manager, entry.directory, stands_on)
         backend = built(cls, entry.type, entry.keys, context, spellings=_COMMON)
         if backend.features.readonly and entry.given.get("permissions", "readonly") != "readonly":
             raise StorageConfigError(f"type '{entry.type}' is read-only; its 'permissions' can only be readonly")

@@ -18,6 +18,7 @@ _BUILTIN = {
     "s3": "genro_storage.backends.s3:S3Backend",
     "sftp": "genro_storage.backends.sftp:SftpBackend",
     "temp": "genro_storage.backends.temp:TempBackend",
+    "zip": "genro_storage.composed.zip:ZipBackend",
 }
 ALIASES = {"file": "local", "https": "http"}
 _DRIVERS = {"http": ("httpx",), "s3": ("s3fs", "aiobotocore", "botocore"), "sftp": ("paramiko",)}

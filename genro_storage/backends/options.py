@@ -100,8 +100,12 @@ class NetworkOptions(Options, frozen=True, kw_only=True):
 
 
 class Context(Struct, frozen=True):
-    """What a backend may know of its mount: its name, the manager's identity, and where relative paths begin."""
+    """What a backend may know of its mount: its name, the manager's identity, where relative paths begin.
+
+    `stands_on`: the (`Mount`, path) that its configuration names, where the type stands on another mount.
+    """
 
     mount: str = ""
     manager: str = ""
     directory: str = ""
+    stands_on: Any = None

@@ -1,0 +1,1 @@
+"""Mount types that stand on other mounts, which are handed to them."""

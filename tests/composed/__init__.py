@@ -1,0 +1,1 @@
+"""Tests of the mounts that stand on other mounts."""

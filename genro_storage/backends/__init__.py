@@ -12,6 +12,8 @@ ENTRY_POINTS = "genro_storage.backends"
 _BUILTIN = {
     "base64": "genro_storage.backends.base64:Base64Backend",
     "fsspec": "genro_storage.backends.fsspec:FsspecBackend",
+    "ftp": "genro_storage.backends.ftp:FtpBackend",
+    "ftps": "genro_storage.backends.ftp:FtpsBackend",
     "http": "genro_storage.backends.http:HttpBackend",
     "local": "genro_storage.backends.local:LocalStorage",
     "memory": "genro_storage.backends.memory:MemoryBackend",

@@ -315,14 +315,8 @@ def connect(options: Any) -> SshSession:
     ssh.set_missing_host_key_policy(policies[options.host_keys])
     given = options.password is not None or options.key_file is not None
     wait = float(options.connect_timeout)
+    sock = _reached(options.host, options.port, wait)
     try:
-        sock = socket.create_connection((options.host, options.port), wait)
-    except OSError as error:
-        if isinstance(error, TimeoutError):
-            raise
-        raise StorageUnavailableError(f"{options.host}:{options.port} cannot be reached: {error}") from error
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Nagle's wait makes small writes 25 times slower
         ssh.connect(
             options.host,
             options.port,
@@ -348,3 +342,14 @@ def connect(options: Any) -> SshSession:
         ssh.close()
         sock.close()
         raise
+
+
+def _reached(host: str, port: int, wait: float) -> socket.socket:
+    try:
+        sock = socket.create_connection((host, port), wait)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise StorageUnavailableError(f"{host}:{port} cannot be reached: {error}") from error
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Nagle's wait makes small writes 25 times slower
+    return sock

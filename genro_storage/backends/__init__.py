@@ -19,6 +19,7 @@ _BUILTIN = {
     "memory": "genro_storage.backends.memory:MemoryBackend",
     "s3": "genro_storage.backends.s3:S3Backend",
     "sftp": "genro_storage.backends.sftp:SftpBackend",
+    "tar": "genro_storage.composed.tar:TarBackend",
     "temp": "genro_storage.backends.temp:TempBackend",
     "zip": "genro_storage.composed.zip:ZipBackend",
 }

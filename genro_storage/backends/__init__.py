@@ -21,10 +21,11 @@ _BUILTIN = {
     "sftp": "genro_storage.backends.sftp:SftpBackend",
     "tar": "genro_storage.composed.tar:TarBackend",
     "temp": "genro_storage.backends.temp:TempBackend",
+    "webdav": "genro_storage.backends.webdav:WebDavBackend",
     "zip": "genro_storage.composed.zip:ZipBackend",
 }
 ALIASES = {"file": "local", "https": "http"}
-_DRIVERS = {"http": ("httpx",), "s3": ("s3fs", "aiobotocore", "botocore"), "sftp": ("paramiko",)}
+_DRIVERS = {"webdav": ("httpx",), "http": ("httpx",), "s3": ("s3fs", "aiobotocore", "botocore"), "sftp": ("paramiko",)}
 """Type → the modules its extra brings, to name the remedy when one is missing."""
 
 _registered: dict[str, Any] = {}

@@ -26,6 +26,7 @@ from .nodes import StorageNode
 from .tempfiles import TempFileManager
 from .transfer import TransferReport
 from .verbs.versions import Which
+from .virtual import DiffNode, IterNode
 
 BUILTIN_MOUNTS = (
     {"name": "local", "type": "local", "path": "."},
@@ -200,6 +201,14 @@ class StorageManager:
             rest = paths.join(rest, *parts, rules=mount.rules)
         made = StorageNode(self, name, rest)
         return made if version is None and as_of is None else made.at(version, as_of=as_of)
+
+    def iternode(self, *nodes: StorageNode | str) -> IterNode:
+        """A virtual node: the contents of nodes one after another."""
+        return IterNode(self, nodes)
+
+    def diffnode(self, a: StorageNode | str, b: StorageNode | str) -> DiffNode:
+        """A virtual node: the unified diff of two text files."""
+        return DiffNode(self, a, b)
 
     def _judged(self, path: object) -> tuple[str, str, Mount]:
         """(mount name, path, mount) for what the fast way did not take; every refusal is raised here."""

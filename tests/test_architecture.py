@@ -23,7 +23,7 @@ LAYERS = [
     "journal emulate mount records.mount table",
     "transfer.*",
     "composed.* verbs.* transaction",
-    "virtual names facts outlets nodes manager default aio fs",
+    "names facts outlets virtual nodes manager default aio fs",
     "filestorage sessions.*",
     "service.* cli.* testing.*",
 ]

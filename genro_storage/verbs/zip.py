@@ -12,14 +12,15 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import paths
+from ..backends._bytes import BytesReader
 from ..backends.base import BackendReader
 from ..exceptions import StorageConflictError, StoragePathError, StorageWarning
+from ..types import Stat
 from . import content
 
 if TYPE_CHECKING:
     from ..mount import Mount
     from ..nodes import StorageNode
-    from ..types import Stat
 
 CHUNK = 1 << 16
 METHODS = {"deflate": zipfile.ZIP_DEFLATED, "store": zipfile.ZIP_STORED}
@@ -190,6 +191,12 @@ def of_nodes(nodes: Iterable[StorageNode]) -> list[Entry]:
         taken.add(name)
         entries.append(_entry(name, node, stat))
     return entries
+
+
+def made(name: str, data: bytes) -> Entry:
+    """An entry of bytes that are in no file."""
+    stat = Stat(name, len(data))
+    return Entry(_safe(name), stat, lambda: BytesReader(data, stat))
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -28,6 +28,7 @@ class Keeper:
     _policy: Policy
     _journal_fsync: bool
     _owner: Owner | None
+    _closed: bool
 
     def _own(self) -> Owner:
         raise NotImplementedError
@@ -88,7 +89,7 @@ class Keeper:
 
     def _register(self, paths: Iterable[str], evictable: bool) -> int:
         found = []
-        for path in map(_absolute, paths):
+        for path in map(absolute, paths):
             identity = self._identified(path)
             if identity is not None:
                 found.append((path, identity))
@@ -113,7 +114,7 @@ class Keeper:
 
     def unregister_file(self, file_path: str) -> bool:
         """Stops managing a file and keeps it; whether it was managed."""
-        return bool(self._registry.drop(self._journal(), [_absolute(file_path)]))
+        return bool(self._registry.drop(self._journal(), [absolute(file_path)]))
 
     def _journal(self) -> Journal:
         owner = self._own()
@@ -124,7 +125,7 @@ class Keeper:
 
     def is_temp_file(self, file_path: str) -> bool:
         """Whether it is tracked or lies in this process's directory; there need be nothing."""
-        path = _absolute(file_path)
+        path = absolute(file_path)
         return path in self._registry.entries or self._is_inside(path)
 
     def _is_inside(self, path: str) -> bool:
@@ -132,7 +133,7 @@ class Keeper:
 
     def get_file_age(self, file_path: str) -> float | None:
         """Seconds since registration, or since the last change of a file born here; None: not managed."""
-        path = _absolute(file_path)
+        path = absolute(file_path)
         entry = self._registry.entries.get(path)
         if entry is not None:
             return max(0.0, self._clocks.monotonic() - entry.born)
@@ -183,7 +184,7 @@ class Keeper:
         return self.cleanup(force=True)
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
     """The path from the root, its last part not resolved; before a ``..`` links are, or it would name another file."""
     if not isinstance(path, str):
         raise TypeError(f"a path is a str, not {type(path).__name__}")

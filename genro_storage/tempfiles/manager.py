@@ -6,30 +6,35 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from ..exceptions import StorageError, StoragePathError
+from .background import start
 from .cleanup import Policy
+from .environment import settings
+from .health import Teller
 from .lease import Owner, open_base, take, token, translating
-from .limits import LimitedFile, Limiter, opened
+from .limits import LimitedFile, opened
 from .sweep import SweepReport, discard, release, sweep
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class TempFileManager(Limiter):
+class TempFileManager(Teller):
     """Temporary files inside a directory that this process holds locked; what a dead process left, the next one sweeps.
 
     `base_dir`: an absolute or relative directory, made 0700 at once if absent; default `$TEMP_FILE_BASE_DIR`, else
     ``<system temp>/genro-storage-<uid>``. `owner_check=False` allows a base shared with other users by a sticky bit.
     `max_age`: seconds after which `cleanup` deletes a file, of this directory or registered; it may be assigned.
-    `cleanup_interval`: seconds before a deletion that failed is tried again, doubled each time.
+    `background`: a thread does so, and sweeps, every `cleanup_interval` seconds; after so many seconds a deletion that
+    failed is tried again, then after twice as many, and so on.
     `max_files`, `max_file_bytes`, `max_total_bytes` (None: no limit): of what is created or written here, judged before
     they are crossed; what is expired or dead goes first. What is registered counts and is never refused.
     `min_free_bytes`: nothing is created or written that would leave less free on the file system of `base_dir`.
+    `permission_mask`: the mode of new files, which nobody but the owner may write. `metrics`: `prometheus` tells them.
     `batch_size`, `threads`, `timeout` (seconds): of one cleanup. `allowed_roots`: no file outside of these
     directories is registered or deleted, those that a dead process registered included. `journal_fsync`: what is
     registered is also known after a crash of the machine. `secure_delete`: files of ours that have one name are
@@ -46,6 +51,7 @@ class TempFileManager(Limiter):
 
     base_dir: str
     min_free_bytes: int
+    _stop: weakref.finalize[[], TempFileManager] | None = None
 
     def __init__(
         self,
@@ -61,8 +67,11 @@ class TempFileManager(Limiter):
         threads: int = 4,
         timeout: float = 30.0,
         secure_delete: bool = False,
+        permission_mask: int = 0o600,
         owner_check: bool = True,
         allowed_roots: Sequence[str | os.PathLike[str]] | None = None,
+        background: bool = True,
+        metrics: bool = True,
         journal_fsync: bool = False,
     ) -> None:
         check_numbers(
@@ -71,27 +80,40 @@ class TempFileManager(Limiter):
         check_numbers(1, batch_size=batch_size, threads=threads)
         limits = {"max_files": max_files, "max_file_bytes": max_file_bytes, "max_total_bytes": max_total_bytes}
         check_numbers(**{name: limit for name, limit in limits.items() if limit is not None})
+        if permission_mask & ~0o755:
+            raise ValueError(f"permission_mask lets nobody but the owner write, not 0o{permission_mask:o}")
         self.max_files, self.max_file_bytes, self.max_total_bytes = max_files, max_file_bytes, max_total_bytes
-        self.max_age = max_age
-        self._interval = cleanup_interval
-        self._journal_fsync = journal_fsync
+        self.min_free_bytes, self.max_age, self._interval = min_free_bytes, max_age, cleanup_interval
+        self._mode, self._owner_check = permission_mask, owner_check
+        self._background, self._metrics, self._journal_fsync = background, metrics, journal_fsync
         roots = None if allowed_roots is None else tuple(os.path.realpath(root) for root in allowed_roots)
         self._policy = Policy(batch_size, threads, timeout, secure_delete, roots)
         self.base_dir = default_base_dir() if base_dir is None else _checked_base(base_dir)
-        self.min_free_bytes = min_free_bytes
-        self._owner_check = owner_check
         self._closed = False
         os.close(open_base(self.base_dir, owner_check))
         self._start()
         _managers.add(self)
 
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> TempFileManager:
+        """A manager as the environment says: ``TEMP_FILE_BASE_DIR``, ``TEMP_FILE_MAX_AGE`` and others, see the docs.
+
+        Raises `StorageConfigError` naming the variable that cannot be understood, and what the constructor raises.
+        """
+        return cls(**settings(environ))
+
     def _start(self) -> None:
         """The state that belongs to one process; called again in a fork, where another thread may hold the old lock."""
         self._lock = threading.Lock()
         self._owner: Owner | None = None
+        if self._stop is not None:
+            self._stop.detach()  # the thread stayed in the parent
+        self._stop = None
         self._release: Callable[[], object] | None = None
         self._begin_keeping()
         self._begin_limits()
+        self._last_sweep: float | None = None
+        self._begun = self._clocks.wall()
 
     # --- files and directories
 
@@ -110,7 +132,7 @@ class TempFileManager(Limiter):
         """
         content = None if data is None else memoryview(data).cast("B")
         with self._newborn(suffix, prefix, name, 0 if content is None else len(content)) as path:
-            fd = os.open(path, _CREATE, 0o600)
+            fd = os.open(path, _CREATE, self._mode)
             try:
                 while content:
                     content = content[os.write(fd, content) :]
@@ -153,7 +175,7 @@ class TempFileManager(Limiter):
 
             def opener(path: str, _flags: int) -> int:
                 nonlocal born
-                fd = os.open(path, _CREATE, 0o600)
+                fd = os.open(path, _CREATE, self._mode)
                 born = True
                 return fd
 
@@ -182,7 +204,7 @@ class TempFileManager(Limiter):
                 fd = os.open(owner.folder("f"), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
             except (OSError, AttributeError):
                 path = f"{owner.folder('f')}/{token()}"
-                fd = os.open(path, _CREATE, 0o600)
+                fd = os.open(path, _CREATE, self._mode)
                 os.unlink(path)
         return opened(LimitedFile(fd, "r+", self._grow), "w+b", -1, None, None, None)
 
@@ -245,6 +267,7 @@ class TempFileManager(Limiter):
         finally:
             os.close(base_fd)
         self._counts.swept(report.removed)
+        self._last_sweep = self._clocks.wall()
         return report
 
     def close(self) -> None:
@@ -256,6 +279,9 @@ class TempFileManager(Limiter):
             self._closed = True
             self._owner = None
             release_owner, self._release = self._release, None
+            stop, self._stop = self._stop, None
+        if stop is not None:
+            stop()
         if release_owner is not None:
             release_owner()
 
@@ -281,6 +307,8 @@ class TempFileManager(Limiter):
             self._release = weakref.finalize(self, release, owner, self._policy.roots, self._policy.secure)
             _release_at_worker_exit(self._release)
             self._owner = owner
+            if self._background:
+                self._stop = weakref.finalize(self, start(self, self._interval))
         self.sweep()
         return owner
 

@@ -72,6 +72,32 @@ def _bury(name: str, base_fd: int, roots: tuple[str, ...] | None, secure: bool, 
         os.close(fd)
 
 
+def dead_owners(base_fd: int) -> tuple[int, int]:
+    """How many owner directories are in a base directory, and how many of them nobody holds."""
+    owners = dead = 0
+    for name in os.listdir(base_fd):
+        if not name.startswith(PREFIX):
+            continue
+        try:
+            fd = os.open(name, DIRECTORY, dir_fd=base_fd)
+        except OSError:
+            continue  # gone meanwhile, or another user's
+        owners += 1
+        try:
+            # Locked for a moment only; a new owner who meets that takes another name, as with a sweeper.
+            dead += _unheld(fd)
+        finally:
+            os.close(fd)
+    return owners, dead
+
+
+def _unheld(fd: int) -> bool:
+    if not try_lock(fd, fcntl.LOCK_EX):
+        return False
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return True
+
+
 def release(owner: Owner, roots: tuple[str, ...] | None = None, secure: bool = False) -> None:
     """Does to an owner directory of ours what a sweep does to a dead one, and gives up its lease.
 

@@ -1,0 +1,58 @@
+"""The thread that cleans and sweeps now and then, and does not keep its manager alive."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+from ..exceptions import StorageError
+
+PATIENCE = 1.0
+"""Seconds to wait for a round to end."""
+
+logger = logging.getLogger("genro_storage.tempfiles")
+
+
+class Cleaner(Protocol):
+    """What is cleaned."""
+
+    def cleanup(self) -> int: ...
+    def sweep(self) -> object: ...
+
+
+def start(manager: Cleaner, interval: float) -> Callable[[], None]:
+    """Starts the thread; returns what ends it. `interval` in seconds, which each round varies by a tenth."""
+    stop = threading.Event()
+    found = weakref.ref(manager)
+    thread = threading.Thread(target=_run, args=(found, stop, interval), name="genro-storage-temp", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        stop.set()
+        if thread is not threading.current_thread():
+            thread.join(PATIENCE)
+
+    return end
+
+
+def _run(found: weakref.ref[Cleaner], stop: threading.Event, interval: float) -> None:
+    while not stop.wait(max(0.01, interval * random.uniform(0.9, 1.1))):
+        if not _round(found):
+            return
+
+
+def _round(found: weakref.ref[Cleaner]) -> bool:
+    """Whether there is somebody to clean for; in a function of its own, so that nothing refers to the manager after."""
+    manager = found()
+    if manager is None:
+        return False
+    try:
+        manager.cleanup()
+        manager.sweep()
+    except (StorageError, OSError, RuntimeError) as error:  # closed, or the interpreter ends and starts no threads
+        logger.warning("Failed to clean up: %s", error)
+    return True

@@ -316,7 +316,7 @@ def url_entry(url: str) -> tuple[str, Entry, str]:
 def _web_path(path: str) -> str:
     """The path that a web URL names; one that says more than a path is a `StoragePathError`."""
     if "?" in path or "#" in path:
-        raise StoragePathError("a URL with '?' or '#' is more than a path; mount it: type http, the query in 'base_url'")
+        raise StoragePathError("a URL with '?' or '#' is no mere path; mount it: type http, the query in 'base_url'")
     if "%2f" in path.lower():
         raise StoragePathError("a URL with %2F has a '/' inside a name, which no path has")
     return unquote(path, errors="surrogateescape")

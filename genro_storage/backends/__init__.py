@@ -14,6 +14,7 @@ _BUILTIN = {
     "fsspec": "genro_storage.backends.fsspec:FsspecBackend",
     "ftp": "genro_storage.backends.ftp:FtpBackend",
     "ftps": "genro_storage.backends.ftp:FtpsBackend",
+    "gcs": "genro_storage.backends.gcs:GcsBackend",
     "http": "genro_storage.backends.http:HttpBackend",
     "local": "genro_storage.backends.local:LocalStorage",
     "memory": "genro_storage.backends.memory:MemoryBackend",
@@ -24,8 +25,14 @@ _BUILTIN = {
     "webdav": "genro_storage.backends.webdav:WebDavBackend",
     "zip": "genro_storage.composed.zip:ZipBackend",
 }
-ALIASES = {"file": "local", "https": "http"}
-_DRIVERS = {"webdav": ("httpx",), "http": ("httpx",), "s3": ("s3fs", "aiobotocore", "botocore"), "sftp": ("paramiko",)}
+ALIASES = {"file": "local", "gs": "gcs", "https": "http"}
+_DRIVERS = {
+    "webdav": ("httpx",),
+    "gcs": ("google", "urllib3"),
+    "http": ("httpx",),
+    "s3": ("s3fs", "aiobotocore", "botocore"),
+    "sftp": ("paramiko",),
+}
 """Type → the modules its extra brings, to name the remedy when one is missing."""
 
 _registered: dict[str, Any] = {}

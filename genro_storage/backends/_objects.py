@@ -57,8 +57,8 @@ def decoded(value: str) -> str:
         return value
 
 
-def sent_metadata(options: WriteOptions) -> dict[str, str]:
-    """Metadata as headers carry it; more than 2 KiB → `StorageQuotaError`, a bad key → `ValueError`."""
+def sent_metadata(options: WriteOptions, limit: int = METADATA_LIMIT) -> dict[str, str]:
+    """Metadata as headers carry it; more than `limit` bytes → `StorageQuotaError`, a bad key → `ValueError`."""
     sent = {}
     for key, value in (options.metadata or {}).items():
         name = key.lower()
@@ -68,8 +68,8 @@ def sent_metadata(options: WriteOptions) -> dict[str, str]:
     if options.mtime is not None:
         sent[MTIME] = repr(options.mtime)
     length = sum(len(key) + len(value) for key, value in sent.items())
-    if length > METADATA_LIMIT:
-        raise StorageQuotaError(f"{length} bytes of metadata; {METADATA_LIMIT} are the most")
+    if length > limit:
+        raise StorageQuotaError(f"{length} bytes of metadata; {limit} are the most")
     return sent
 
 

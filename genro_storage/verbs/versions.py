@@ -261,7 +261,8 @@ def erase(node: NodeName, recursive: bool, missing_ok: bool) -> None:
 
 
 def _erase_file(mount: Mount, path: str) -> int:
-    found = list(mount.versions(path))
+    # Deletions last: some storages have none of their own, and take back what the bytes below them were.
+    found = sorted(mount.versions(path), key=lambda version: version.is_delete_marker)
     for version in found:
         mount.delete(path, version=version.version_id)
     return len(found)

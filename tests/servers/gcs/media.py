@@ -13,6 +13,8 @@ HEADERS = {
     "contentEncoding": "Content-Encoding",
     "contentLanguage": "Content-Language",
 }
+TOLD = ("content-type", "content-disposition")
+"""What a request may have told otherwise, by parameters such as response-content-type."""
 
 
 def hashes(stored: Stored) -> str:
@@ -40,6 +42,8 @@ def media(request: Request, stored: Stored, etag: str) -> Reply:
     }
     headers |= {header: stored.fields[key] for key, header in HEADERS.items() if key in stored.fields}
     headers |= {f"x-goog-meta-{name}": text for name, text in (stored.fields.get("metadata") or {}).items()}
+    asked_for = {h: request.query[f"response-{h}"] for h in TOLD if f"response-{h}" in request.query}
+    headers |= {header.title(): text for header, text in asked_for.items()}
     if "customTime" in stored.fields:
         headers["x-goog-custom-time"] = stored.fields["customTime"]
     try:

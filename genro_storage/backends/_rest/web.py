@@ -1,0 +1,185 @@
+"""Connections to one server: exact targets, no retry, no redirect, bounded in number and time, new after fork."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3 import exceptions as http
+
+from ...exceptions import StorageError, StorageTimeoutError, StorageUnavailableError
+from ..options import NetworkOptions
+
+PIECE = 256 * 1024
+"""Bytes sent under one timeout: an upload that moves, however slowly, is not stuck."""
+
+
+class Answer(NamedTuple):
+    """A whole answer; header names in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class Web:
+    """The pool behind a mount and all its rooted twins; thread-safe.
+
+    `settings` go to `urllib3.PoolManager`; ``proxy_url`` among them makes it a `urllib3.ProxyManager`.
+    """
+
+    def __init__(self, endpoint: str, options: NetworkOptions, settings: Mapping[str, Any] = {}) -> None:
+        parts = urlsplit(endpoint)
+        self.endpoint = endpoint.rstrip("/")
+        self.base = parts.path.rstrip("/")
+        self.options = options
+        self._settings = dict(settings)
+        self._reset()
+        _live.add(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self.login = threading.Lock()
+        """For those who fetch credentials over these connections."""
+        self._manager: Any = None
+        self._pool: Any = None
+
+    def forget(self) -> None:
+        """Called in the child of a fork: what the parent had open is kept as it is, and no longer used."""
+        _inherited.append(self._manager)
+        self._reset()
+
+    @property
+    def manager(self) -> Any:
+        """The `urllib3.PoolManager`, for what needs other servers (tokens)."""
+        self._connected()
+        return self._manager
+
+    @property
+    def timeout(self) -> urllib3.Timeout:
+        return urllib3.Timeout(connect=self.options.connect_timeout, read=self.options.timeout)
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._pool is None:
+                most = self.options.max_connections
+                given: dict[str, Any] = {"maxsize": most, "block": True, "timeout": self.timeout, "retries": False}
+                given |= self._settings
+                proxy = given.pop("proxy_url", None)
+                self._manager = urllib3.ProxyManager(proxy, **given) if proxy else urllib3.PoolManager(**given)
+                self._pool = self._manager.connection_from_url(self.endpoint)
+            return self._pool
+
+    def open(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> Any:
+        """Sends one request; the answer's body is still to be read, then `release` it. `target` is percent-encoded."""
+        sent: Any = body
+        headers = dict(headers)
+        if body is not None:
+            headers["Content-Length"] = str(len(body))
+            sent = pieces(body) if len(body) > PIECE else body
+        try:
+            return self._connected().urlopen(
+                method,
+                self.base + target,
+                body=sent,
+                headers=headers,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+                pool_timeout=self.options.timeout,
+            )
+        except http.EmptyPoolError as error:
+            most = self.options.max_connections
+            reason = f"all {most} connections are busy; close readers or raise 'max_connections'"
+            raise StorageTimeoutError(reason) from error
+
+    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+        """Sends one request and takes the whole answer."""
+        return whole(self.open(method, target, headers, body))
+
+    def close(self) -> None:
+        """Closes idle connections; a later call opens new ones."""
+        with self._lock:
+            manager, self._manager, self._pool = self._manager, None, None
+        if manager is not None:
+            manager.clear()
+
+
+def whole(response: Any) -> Answer:
+    """An answer with its body; the connection goes back."""
+    try:
+        data: bytes = response.read(decode_content=False)
+    except BaseException:
+        response.close()
+        raise
+    finally:
+        response.release_conn()
+    return Answer(response.status, response.headers, data)
+
+
+def pieces(body: bytes) -> Iterator[memoryview]:
+    """A body in pieces, each of which has the whole timeout for itself."""
+    view = memoryview(body)
+    for start in range(0, len(view), PIECE):
+        yield view[start : start + PIECE]
+
+
+def translate(error: Exception) -> StorageError | None:
+    """Our error for one of urllib3's; None where it is none of them."""
+    if isinstance(error, http.TimeoutError) or (isinstance(error, http.ProtocolError) and _timed_out(error)):
+        return StorageTimeoutError("no answer in time")
+    if isinstance(error, http.SSLError):
+        reason = f"the TLS certificate cannot be verified ({sentence(error)})"
+        return StorageUnavailableError(reason, retryable=False)
+    if isinstance(error, http.HTTPError):
+        return StorageUnavailableError(f"the storage cannot be reached ({sentence(error)})")
+    return None
+
+
+def _timed_out(error: Exception) -> bool:
+    return any(isinstance(cause, TimeoutError) for cause in error.args)
+
+
+def sentence(error: Exception) -> str:
+    """What a foreign error says, on one line."""
+    return " ".join(str(error).split()).rstrip(".")[:300]
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds that an answer asks to wait."""
+    value = headers.get("retry-after", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def check_process(pid: int) -> None:
+    """An open file does not survive a fork: its connection belongs to the parent."""
+    if pid != os.getpid():
+        raise StorageError("this file was opened before the process forked; open it again")
+
+
+_live: weakref.WeakSet[Web] = weakref.WeakSet()
+_inherited: list[Any] = []
+
+
+def _after_fork() -> None:
+    for web in list(_live):
+        web.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

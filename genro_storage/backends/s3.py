@@ -15,15 +15,19 @@ from ..exceptions import (
     StorageVersionNotFoundError,
     UnsupportedOperation,
 )
-from ..types import PLAIN, Features, Stat, WriteOptions
+from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Version, WriteOptions
+from ._labels import checked_tags
 from ._objects import prefix_of, quoted, range_header, sent_metadata
 from ._s3 import errors
 from ._s3.client import Answer, Connection, S3Options
-from ._s3.copying import copy_object
+from ._s3.copying import copy_object, describe
 from ._s3.facts import Checksums, common, stat_of
 from ._s3.listing import Listing
 from ._s3.reader import S3Reader, extent, fetched, trimmed
 from ._s3.removal import deleted_many
+from ._s3.signing import signed
+from ._s3.tags import tag_set, tags_of
+from ._s3.versions import versions_of
 from ._s3.writer import S3Writer, Target
 from .base import BackendReader, BytesReader, StorageBackend, Tick
 from .options import Context
@@ -58,6 +62,7 @@ class S3Backend(StorageBackend):
         keeps_mtime=True,
         hashes=frozenset({"md5"}),
         metadata=True,
+        tags=True,
         content_type=True,
         tells_missing=False,
         max_key=1024,
@@ -77,8 +82,9 @@ class S3Backend(StorageBackend):
 
     @property
     def abilities(self) -> frozenset[str]:
-        found = super().abilities
-        return found if self.options.markers else found - {"mkdir"}
+        options = self.options
+        known = {"mkdir": options.markers, "versions": options.version_aware, "sign": not options.anon}
+        return super().abilities - {name for name, works in known.items() if not works}
 
     @property
     def storage_id(self) -> str:
@@ -240,6 +246,7 @@ class S3Backend(StorageBackend):
         if not path:
             raise StorageIsADirectoryError("the root of a mount is a directory")
         sent_metadata(options)  # what cannot be sent is refused before the first byte
+        checked_tags(options.tags or {})
         return Target(self._connection, self._checksums, self.key(path), path, options)
 
     def mkdir(self, path: str) -> None:
@@ -263,6 +270,39 @@ class S3Backend(StorageBackend):
         found = source._reading(source_path, version, None)
         found.pop("RequestPayer", None)
         return copy_object(self._target(path, options), found, tick)
+
+    # --- versions, metadata, tags, signatures ---
+
+    def versions(self, path: str) -> Iterator[Version]:
+        if not self.options.version_aware:
+            raise UnsupportedOperation("this mount has 'version_aware: false'")
+        try:
+            yield from versions_of(self._connection, self.key(path)) if path else ()
+        except ClientError as error:
+            raise errors.answered(error, self.options.bucket) from error
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str]) -> None:
+        """The server copies the object onto itself, a new version where there are versions."""
+        target = self._target(path, WriteOptions(metadata=metadata))
+        try:
+            describe(target, metadata)
+        except ClientError as error:
+            raise errors.answered(error, self.options.bucket) from error
+
+    def get_tags(self, path: str, *, version: str | None = None) -> dict[str, str]:
+        request = self._reading(path, version, None)
+        try:
+            return tags_of(self._connection.run(self._connection.client.get_object_tagging(**request)))
+        except ClientError as error:
+            raise self._refusal(error, version) from error
+
+    def set_tags(self, path: str, tags: Mapping[str, str]) -> None:
+        request = self._reading(path, None, None) | {"Tagging": tag_set(checked_tags(tags))}
+        self._run(self._connection.client.put_object_tagging(**request))
+
+    def sign(self, path: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
+        self._reading(path, options.version, None)
+        return signed(self._connection, self.key(path), method, expires_in, options)
 
     # --- removing ---
 
@@ -293,6 +333,10 @@ class S3Backend(StorageBackend):
 
     def _refusal(self, error: ClientError, version: str | None) -> StorageError:
         failure = errors.answered(error, self.options.bucket)
-        if version is not None and errors.status_of(error) in (400, 404) and errors.code_of(error) != "NoSuchBucket":
+        if (
+            version is not None
+            and errors.status_of(error) in (400, 404, 405)
+            and errors.code_of(error) != "NoSuchBucket"
+        ):
             failure = StorageVersionNotFoundError("No such version of this file")
         return failure

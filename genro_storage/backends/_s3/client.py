@@ -25,6 +25,7 @@ from msgspec import field
 
 from ...exceptions import StorageError, StorageTimeoutError
 from ..options import NetworkOptions, Secret
+from .order import keep_order
 
 T = TypeVar("T")
 Answer = dict[str, Any]
@@ -116,6 +117,8 @@ class Connection:
         # A body in memory needs no permission to be sent, and asking costs a round trip.
         client.meta.events.register_last("before-call.s3", _expect_nothing)
         client.meta.events.register_last("before-call.s3.DeleteObjects", _add_md5)
+        client.meta.events.register_last("before-call.s3.PutObjectTagging", _add_md5)
+        client.meta.events.register_last("before-parse.s3.ListObjectVersions", keep_order)
         return client
 
     def keywords(self) -> dict[str, Any]:
@@ -145,6 +148,7 @@ class Connection:
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
             "http_session_cls": OneTrySession,
+            "signature_version": "s3v4",  # botocore signs URLs by the version before it, if not told
         }
         if options.anon:
             settings["signature_version"] = UNSIGNED
@@ -174,6 +178,10 @@ class Connection:
             if future.cancel() and isinstance(error, FutureTimeout):
                 raise StorageTimeoutError(f"the upload of {sent} bytes is stuck") from error
             raise
+
+    def local(self, make: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        """Waits for what the client does by itself, so that it needs no connection."""
+        return self._start(make(self.client)).result()
 
     def hold(self, coroutine: Coroutine[Any, Any, T]) -> tuple[T, Lease]:
         """As `run`, for an answer whose body is still to be read; its connection is ours until the lease ends."""
@@ -304,7 +312,7 @@ def _expect_nothing(params: Answer, **_: Any) -> None:
 
 
 def _add_md5(params: Answer, **_: Any) -> None:
-    """Servers that know no other checksum demand Content-MD5 of a DeleteObjects."""
+    """Servers that know no other checksum demand Content-MD5 of bodies that are XML."""
     body = params["body"]
     digest = hashlib.md5(body.encode() if isinstance(body, str) else body, usedforsecurity=False).digest()
     params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
 from ...exceptions import StorageExistsError
-from ...types import Stat
+from ...types import Stat, WriteOptions
 from .._objects import metadata_of, unquoted
 from ..base import Tick, conflict
 from .client import Answer
 from .errors import answered, code_of
 from .facts import conditions, written_as
+from .tags import tags_of
 from .writer import Multipart, Target
 
 ONE_REQUEST = 5 << 30
@@ -20,6 +23,7 @@ COPIED_PART = 512 << 20
 """Bytes that one UploadPartCopy is asked to take, unless that made more than 10,000 of them."""
 
 _HEADERS = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "WebsiteRedirectLocation")
+_STORED = ("StorageClass", "ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
 _FACTS = ("VersionId", "ServerSideEncryption", "SSECustomerAlgorithm")
 
 
@@ -51,6 +55,8 @@ def _judge(target: Target) -> None:
 def _at_once(target: Target, source: Answer, tick: Tick) -> Stat:
     options, connection = target.options, target.connection
     request = target.request | {"CopySource": source} | conditions(options)
+    if options.tags is not None:
+        request["TaggingDirective"] = "REPLACE"
     if options.metadata is None and options.content_type is None and options.mtime is None:
         request |= written_as(options, connection.options)
     else:
@@ -66,9 +72,12 @@ def _at_once(target: Target, source: Answer, tick: Tick) -> Stat:
 
 def _in_parts(target: Target, source: Answer, tick: Tick) -> Stat:
     found = _head(target, source)
-    described, kept = _described(target, found)
+    return _parts(*_described(_tagged(target, source, found), found), source, found, tick)
+
+
+def _parts(target: Target, kept: Answer, source: Answer, found: Answer, tick: Tick) -> Stat:
     size: int = found["ContentLength"]
-    upload = Multipart(described, kept, checked=False)
+    upload = Multipart(target, kept, checked=False)
     try:
         length = max(COPIED_PART, -(-size // 10_000))
         for first in range(0, size, length):
@@ -79,6 +88,32 @@ def _in_parts(target: Target, source: Answer, tick: Tick) -> Stat:
     except BaseException:
         upload.abort()
         raise
+
+
+def describe(target: Target, metadata: Mapping[str, str]) -> Stat:
+    """Gives an object other metadata: a copy of it onto itself, which keeps all else, unless it changes meanwhile."""
+    source = {"Bucket": target.connection.options.bucket, "Key": target.key}
+    found = _head(target, source)
+    mtime, size = metadata_of(found.get("Metadata") or {})[1], found["ContentLength"]
+    options = WriteOptions(metadata=metadata, mtime=mtime, content_type=found.get("ContentType"), size=size)
+    target = target._replace(options=options)
+    own = written_as(options, target.connection.options)
+    kept = {header: found[header] for header in (*_HEADERS, *_STORED) if header in found and header not in own}
+    if size > ONE_REQUEST:
+        return _parts(_tagged(target, source, found), kept, source, found, lambda n: None)
+    request = target.request | own | kept | {"CopySource": source, "CopySourceIfMatch": found["ETag"]}
+    connection = target.connection
+    answer = connection.run(connection.client.copy_object(MetadataDirective="REPLACE", **request))
+    return target.written(answer.get("CopyObjectResult", {}), size)
+
+
+def _tagged(target: Target, source: Answer, found: Answer) -> Target:
+    """The target with the tags of the source, which a copy in parts leaves behind."""
+    if target.options.tags is not None or not found.get("TagCount"):
+        return target
+    connection = target.connection
+    answer = connection.run(connection.client.get_object_tagging(**target.request | source))
+    return target._replace(options=replace(target.options, tags=tags_of(answer)))
 
 
 def _head(target: Target, source: Answer) -> Answer:

@@ -9,9 +9,11 @@ from typing import Any
 
 from ... import hashing
 from ...types import Stat, WriteOptions
+from .._labels import checked_tags
 from .._objects import metadata_of, quoted, sent_metadata, unquoted
 from .client import Answer, S3Options
 from .errors import code_of
+from .tags import tag_header
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CHECKSUMS = {"crc32c": "ChecksumCRC32C", "md5": "ContentMD5", "sha256": "ChecksumSHA256"}
@@ -79,6 +81,8 @@ def written_as(options: WriteOptions, own: S3Options) -> Answer:
     metadata = sent_metadata(options)
     if metadata:
         sent["Metadata"] = metadata
+    if options.tags is not None:
+        sent["Tagging"] = tag_header(checked_tags(options.tags)) or None
     return {key: value for key, value in sent.items() if value is not None}
 
 

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
 from .names import NodeName
-from .verbs import http, process
+from .types import Stat
+from .verbs import fetch, http, inline, process
 from .verbs import zip as zips
 from .verbs.answers import Look
 
@@ -120,3 +121,31 @@ class NodeOutlets(NodeName):
         """Writes the archive to another node, in bounded memory and in one step; returns that node."""
         target = self._manager.node(dest) if isinstance(dest, str) else dest
         return zips.stored(self.zip_stream(compression=compression), target)
+
+    # --- text and the web ---
+
+    def to_base64(self, mime: str | None = None, include_uri: bool = True, max_size: int = inline.MAX_SIZE) -> str:
+        """The content in base64, as a ``data:`` URI unless `include_uri` is False.
+
+        More than `max_size` bytes → `StorageQuotaError`.
+        """
+        return inline.to_base64(self._node, mime, include_uri, max_size)
+
+    def fill_from_url(
+        self,
+        url: str,
+        timeout: float = 30,
+        *,
+        max_size: int = fetch.MAX_SIZE,
+        allow_private: bool = False,
+        max_redirects: int = 5,
+        headers: Mapping[str, str] | None = None,
+    ) -> Stat:
+        """Downloads an http or https URL into this file, streamed and in one step.
+
+        Addresses that are not of the open internet → `StoragePermissionError`, at every redirect too, unless
+        `allow_private`. More than `max_size` bytes → `StorageQuotaError`. `timeout`: seconds of silence, at most.
+        Other failures → `StorageUnavailableError`; what is no such URL → `ValueError`. The old bytes stay.
+        """
+        limits = fetch.Limits(timeout, max_size, allow_private, max_redirects)
+        return fetch.fill(self._node, url, limits, headers)

@@ -46,6 +46,7 @@ DOORS = {
     "google_crc32c": "hashing",
     "httpx": "backends._http backends._httpanswers backends.http backends.webdav backends.github",
     "paramiko": "backends.sftp backends._ssh",
+    "dulwich": "backends.git",
     "yaml": "config",
     "redis": "records.redis",
     "asyncpg": "records.postgres",

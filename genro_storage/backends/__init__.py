@@ -16,6 +16,7 @@ _BUILTIN = {
     "ftps": "genro_storage.backends.ftp:FtpsBackend",
     "gcs": "genro_storage.backends.gcs:GcsBackend",
     "http": "genro_storage.backends.http:HttpBackend",
+    "git": "genro_storage.backends.git:GitBackend",
     "local": "genro_storage.backends.local:LocalStorage",
     "memory": "genro_storage.backends.memory:MemoryBackend",
     "s3": "genro_storage.backends.s3:S3Backend",
@@ -27,6 +28,7 @@ _BUILTIN = {
 }
 ALIASES = {"file": "local", "gs": "gcs", "https": "http"}
 _DRIVERS = {
+    "git": ("dulwich",),
     "webdav": ("httpx",),
     "gcs": ("google", "urllib3"),
     "http": ("httpx",),

@@ -13,10 +13,12 @@ import msgspec
 
 from . import paths
 from .backends import ALIASES, backend_class
+from .backends.base import StorageBackend
 from .backends.build import built, fields_of, parsed
-from .backends.options import Context, Duration, secrets_in, shown
+from .backends.options import Context, Duration, Size, secrets_in, shown
 from .config import Config
 from .exceptions import StorageConfigError, StorageError, StoragePathError
+from .limits import Limit, LimitedMount
 from .mount import Level, Mount
 from .retry import RetryPolicy
 
@@ -26,8 +28,10 @@ _STANDS = {"relative": "path", "zip": "file", "tar": "file", "libarchive": "file
 """Type → the key that names a place in the mount it stands on."""
 _COMMON = (
     *("name", "type", "protocol", "permissions", "retries", "retry_max_delay", "allow_backslash"),
-    *("base_url", "internal_url"),
+    *("base_url", "internal_url", "max_file_size", "quota"),
 )
+_OWN = {"http": ("base_url",), "temp": ("max_file_size", "quota")}
+"""Type → common keys that it understands in its own way."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,14 @@ class Entry:
     allow_backslash: bool
     base_url: str | None = None
     internal_url: str | None = None
+    max_file_size: int | None = None
+    quota: int | None = None
 
     @property
     def keys(self) -> dict[str, Any]:
         """The keys of the type alone."""
-        own = ("base_url", "http")  # where that type's files are, not only where others may reach them
-        return {key: value for key, value in self.given.items() if key not in _COMMON or (key, self.type) == own}
+        own = _OWN.get(self.type, ())
+        return {key: value for key, value in self.given.items() if key not in _COMMON or key in own}
 
     @property
     def parent(self) -> str | None:
@@ -114,6 +120,8 @@ def _entry(given: Mapping[str, Any], directory: str) -> Entry:
             allow_backslash=_common(given, "allow_backslash", bool, False),
             base_url=_common(given, "base_url", str, None),
             internal_url=_common(given, "internal_url", str, None),
+            max_file_size=_common(given, "max_file_size", Size, None),
+            quota=_common(given, "quota", Size, None),
         )
 
 
@@ -223,9 +231,11 @@ class Builder:
         if above not in mounts:
             raise StorageConfigError(f"Parent mount '{above}' not found. Mounts: {', '.join(mounts) or 'none'}")
         parent = mounts[above]
-        return Mount(
+        return _mounted(
+            entry,
             entry.name,
             parent.backend.rooted(paths.normalise(path, parent.rules)),
+            parent,
             level=min(entry.level, parent.level),
             retry=entry.retry,
             allow_backslash=entry.allow_backslash or parent.rules.backslash,
@@ -245,9 +255,11 @@ class Builder:
             raise StorageConfigError(
                 f"'allow_backslash' is not possible here: type '{entry.type}' takes it as a separator"
             )
-        return Mount(
+        return _mounted(
+            entry,
             name or entry.name,
             backend,
+            None,
             level=entry.level,
             retry=entry.retry,
             allow_backslash=entry.allow_backslash,
@@ -255,6 +267,14 @@ class Builder:
             internal_url=entry.internal_url,
             secrets=list(secrets_in(fields_of(backend.options))),
         )
+
+
+def _mounted(entry: Entry, name: str, backend: StorageBackend, parent: Mount | None, **policy: Any) -> Mount:
+    """A mount, with limits if it or its parent has any."""
+    limits = list(parent.limits) if isinstance(parent, LimitedMount) else []
+    if "quota" not in _OWN.get(entry.type, ()) and (entry.max_file_size, entry.quota) != (None, None):
+        limits.append(Limit(backend, entry.max_file_size, entry.quota))
+    return LimitedMount(name, backend, limits=limits, **policy) if limits else Mount(name, backend, **policy)
 
 
 def _below(base: str | None, path: str) -> str | None:

@@ -8,7 +8,7 @@ import re
 import threading
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
 from functools import cached_property
@@ -28,10 +28,10 @@ from .transfer import TransferReport
 from .verbs.versions import Which
 from .virtual import DiffNode, IterNode
 
-BUILTIN_MOUNTS = (
+BUILTIN_MOUNTS: tuple[dict[str, Any], ...] = (
     {"name": "local", "type": "local", "path": "."},
     {"name": "home", "type": "local", "path": "~"},
-    {"name": "temp", "type": "temp"},
+    {"name": "temp", "type": "temp", "max_files": None, "max_file_bytes": None},
     {"name": "memory", "type": "memory"},
 )
 
@@ -267,10 +267,11 @@ class StorageManager:
         register_backend_type(name, cls, replace=replace, into=self._own_types)
 
     def temp(self, name: str = "temp") -> TempFileManager:
-        """The manager of temporary files behind a mount of type temp."""
+        """The manager of temporary files behind a mount of type temp; its `node` gives new nodes there."""
         found = getattr(self._mount(name).backend, "temp_manager", None)
         if not isinstance(found, TempFileManager):
             raise StorageConfigError(f"mount '{name}' is not of type temp")
+        found.make_node = _nodes_of(self, name)
         return found
 
     @cached_property
@@ -279,8 +280,10 @@ class StorageManager:
 
     @property
     def scratch(self) -> TempFileManager:
-        """Where files for other programs are born: the mount named ``temp`` if it is one, else a place of our own."""
-        mount = self._table.mounts.get("temp")
+        """Where files for programs are born: a temp mount with ``scratch``, else that named ``temp``, else our own."""
+        mounts = self._table.mounts
+        chosen = [mount for mount in mounts.values() if getattr(mount.backend, "is_scratch", False)]
+        mount = chosen[0] if chosen else mounts.get("temp")
         found = getattr(mount.backend, "temp_manager", None) if mount else None
         return found if isinstance(found, TempFileManager) else self._own_scratch
 
@@ -369,3 +372,16 @@ def builtin_config() -> config.Config:
     """The mounts that are there without configuration: an account without a home directory has no ``home``."""
     there = [e for e in BUILTIN_MOUNTS if e["type"] != "local" or os.path.isdir(os.path.expanduser(e["path"]))]
     return config.Config([dict(entry) for entry in there], directory=os.getcwd())
+
+
+def _nodes_of(manager: StorageManager, mount: str) -> Callable[[str], StorageNode]:
+    """Makes nodes of a mount, and does not keep its manager: a mount is kept by its manager."""
+    found = weakref.ref(manager)
+
+    def make(name: str) -> StorageNode:
+        manager = found()
+        if manager is None:
+            raise StorageError(f"the manager of mount '{mount}' is gone")
+        return manager.node(f"{mount}:{name}")
+
+    return make

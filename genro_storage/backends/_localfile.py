@@ -180,6 +180,11 @@ class LocalWriter:
             raise
 
     @property
+    def new(self) -> bool:
+        """Whether nothing was there when it was opened."""
+        return self._old is None
+
+    @property
     def _folder(self) -> str:
         return "." if self._at is not None else os.path.dirname(self._name)
 

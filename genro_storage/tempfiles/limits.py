@@ -36,8 +36,8 @@ class Limiter(Keeper):
         After `files` comes `landed`, whatever happened.
         Raises `StorageQuotaError`, naming the limit, when they do not fit.
         """
-        if whole is not None and self.max_file_bytes is not None and whole > self.max_file_bytes:
-            raise self._refusal(f"a file of {whole} bytes is larger than max_file_bytes, {self.max_file_bytes}")
+        if whole is not None:
+            self.check_size(whole)
         if self._taken(size, files) is None:
             return
         self.cleanup()
@@ -55,6 +55,15 @@ class Limiter(Keeper):
                 break
         if problem:
             raise self._refusal(problem)
+
+    def check_size(self, whole: int) -> None:
+        """Raises `StorageQuotaError` for a file of so many bytes that is larger than `max_file_bytes`."""
+        if self.max_file_bytes is not None and whole > self.max_file_bytes:
+            raise self._refusal(f"a file of {whole} bytes is larger than max_file_bytes, {self.max_file_bytes}")
+
+    def grow(self, more: int, whole: int) -> None:
+        """Reserves `more` bytes for a file that will have `whole`; see `take_room`."""
+        self.take_room(more, whole=whole)
 
     def sweep(self) -> Any:
         raise NotImplementedError

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..exceptions import StorageError, StoragePathError
 from .background import start
@@ -18,6 +18,9 @@ from .health import Teller
 from .lease import Owner, open_base, take, token, translating
 from .limits import LimitedFile, opened
 from .sweep import SweepReport, discard, release, sweep
+
+if TYPE_CHECKING:
+    from ..nodes import StorageNode
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -51,6 +54,8 @@ class TempFileManager(Teller):
 
     base_dir: str
     min_free_bytes: int
+    make_node: Callable[[str], StorageNode] | None = None
+    """How a mount makes a node of a name; given by the storage manager."""
     _stop: weakref.finalize[[], TempFileManager] | None = None
 
     def __init__(
@@ -185,15 +190,12 @@ class TempFileManager(Teller):
 
             try:
                 return opened(
-                    LimitedFile(path, letters, self._grow, undo, opener), mode, buffering, encoding, errors, newline
+                    LimitedFile(path, letters, self.grow, undo, opener), mode, buffering, encoding, errors, newline
                 )
             except BaseException:
                 if born:
                     undo()
                 raise
-
-    def _grow(self, more: int, whole: int) -> None:
-        self.take_room(more, whole=whole)
 
     def anonymous(self) -> IO[bytes]:
         """A new file without a name, open for reading and writing; gone when it is closed."""
@@ -206,7 +208,7 @@ class TempFileManager(Teller):
                 path = f"{owner.folder('f')}/{token()}"
                 fd = os.open(path, _CREATE, self._mode)
                 os.unlink(path)
-        return opened(LimitedFile(fd, "r+", self._grow), "w+b", -1, None, None, None)
+        return opened(LimitedFile(fd, "r+", self.grow), "w+b", -1, None, None, None)
 
     @contextmanager
     def _newborn(self, suffix: str, prefix: str, name: str | None, size: int = 0) -> Iterator[str]:
@@ -245,6 +247,19 @@ class TempFileManager(Teller):
         finally:
             if owner.pid == os.getpid():
                 discard(folder, self._policy.secure)
+
+    def node(self, suffix: str = "", prefix: str = "") -> StorageNode:
+        """A node of a new name on the mount whose manager this is, not yet written.
+
+        Raises `StorageError` unless the manager came from ``storage.temp(name)``; `StoragePathError` for what makes
+        no file name.
+        """
+        name = f"{prefix}{token()}{suffix}"
+        _check_name(name)
+        make = self.make_node
+        if make is None:
+            raise StorageError("a manager by itself has no nodes; take the one of a mount, storage.temp(name)")
+        return make(name)
 
     @property
     def nodes_dir(self) -> str:

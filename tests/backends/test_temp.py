@@ -10,9 +10,15 @@ from pathlib import Path
 import pytest
 
 from genro_storage import StorageManager
+from genro_storage.backends.local import LocalStorage
+from genro_storage.backends.memory import MemoryBackend
+from genro_storage.backends.options import Octal
 from genro_storage.backends.temp import TempBackend, TempOptions
-from genro_storage.exceptions import StorageError
+from genro_storage.exceptions import StorageError, StoragePathError, StorageQuotaError
+from genro_storage.manager import BUILTIN_MOUNTS
+from genro_storage.tempfiles import TempFileManager
 from genro_storage.testing import OBJECT_STORE, BackendSuite
+from genro_storage.types import WriteOptions
 
 
 def storage(folder: Path, **keys: object) -> TempBackend:
@@ -143,3 +149,109 @@ def test_the_mount(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert (tmp_path / "b.txt").read_text() == "hello"
+
+
+# --- limits and ages ---
+
+KIB = 1024
+
+
+def stored(backend: TempBackend) -> list[str]:
+    """Every file in the directory of the nodes, unfinished ones included."""
+    return [name for _, _, names in os.walk(backend.temp_manager.nodes_dir) for name in names]
+
+
+def test_what_is_written_stays_within_the_limits(tmp_path: Path) -> None:
+    """By any verb; what was begun is gone, and an old file stays as it was."""
+    backend = storage(tmp_path, max_file_bytes=10 * KIB)
+    big = MemoryBackend(MemoryBackend.Options())
+    big.put("big", bytes(11 * KIB))
+    other = LocalStorage(LocalStorage.Options(path=str(tmp_path), file_mode=Octal(0o600), dir_mode=Octal(0o700)))
+    other.put("big", bytes(11 * KIB))
+    backend.put("old", bytes(KIB))
+    writer = backend.writer("old")
+    writer.write(bytes(9 * KIB))
+    with pytest.raises(StorageQuotaError, match="max_file_bytes"):
+        writer.write(bytes(2 * KIB))
+    writer.discard()
+    editor = backend.edit("old", "a")
+    with pytest.raises(StorageQuotaError, match="max_file_bytes"):
+        editor.write(bytes(10 * KIB))
+    editor.close()
+    for act in (
+        lambda: backend.put("new", bytes(11 * KIB)),
+        lambda: backend.writer("new", WriteOptions(size=11 * KIB)),
+        lambda: backend.copy_from(other, "big", "new"),
+        lambda: backend.rename_from(other, "big", "new"),
+    ):
+        with pytest.raises(StorageQuotaError, match="max_file_bytes"):
+            act()
+    assert stored(backend) == ["old"]
+    assert backend.get("old")[0] == bytes(KIB)
+    assert other.stat("big").size == 11 * KIB
+    backend.close()
+
+
+def test_max_files_counts_what_is_there(tmp_path: Path) -> None:
+    """Replacing is no new file; deleting makes room; so does what expires."""
+    backend = storage(tmp_path, max_files=2)
+    for name in "ab":
+        backend.put(name, b"1")
+    backend.put("a", b"2")
+    with pytest.raises(StorageQuotaError, match="max_files"):
+        backend.put("c", b"1")
+    with pytest.raises(StorageQuotaError, match="max_files"):
+        backend.writer("c")
+    assert sorted(stored(backend)) == ["a", "b"]
+    backend.delete("a")
+    backend.put("c", b"1")
+    backend.temp_manager._clocks.offset += 3601
+    backend.put("d", b"1")
+    assert stored(backend) == ["d"]
+    backend.close()
+
+
+def test_the_quota_of_a_mount(tmp_path: Path) -> None:
+    backend = storage(tmp_path, max_total_bytes=10 * KIB)
+    backend.put("a", bytes(6 * KIB))
+    with pytest.raises(StorageQuotaError, match="max_total_bytes"):
+        backend.put("b", bytes(5 * KIB))
+    assert stored(backend) == ["a"]
+    backend.close()
+
+
+def test_the_scratch_of_a_manager(tmp_path: Path) -> None:
+    """A mount that says so, before the one named temp."""
+    entries = [
+        {"name": name, "type": "temp", "base_dir": str(tmp_path / name), "min_free_bytes": 0, "scratch": name == "work"}
+        for name in ("temp", "work")
+    ]
+    with StorageManager([*entries, {"name": "mem", "type": "memory"}]) as storage:
+        node = storage.node("mem:report.csv")
+        node.write_text("a")
+        with node.local_path() as path:
+            assert path.startswith(str(tmp_path / "work"))
+            assert os.path.basename(path) == "report.csv"
+
+
+def test_a_fresh_node(tmp_path: Path) -> None:
+    with StorageManager([{"name": "tmp", "type": "temp", "base_dir": str(tmp_path / "base")}]) as storage:
+        node, other = (storage.temp("tmp").node(suffix=".csv", prefix="r-") for _ in range(2))
+        assert node.basename.startswith("r-")
+        assert node.basename.endswith(".csv")
+        assert node != other
+        assert not node.exists
+        node.write_text("a")
+        assert os.listdir(storage.temp("tmp").nodes_dir) == [node.basename]
+        with pytest.raises(StoragePathError):
+            storage.temp("tmp").node(suffix="/x")
+    with TempFileManager(tmp_path / "base") as manager, pytest.raises(StorageError, match=r"storage\.temp"):
+        manager.node()
+
+
+def test_the_builtin_mount_has_no_limits_of_number_and_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEMP_FILE_BASE_DIR", str(tmp_path / "base"))
+    storage = StorageManager()
+    storage.configure([dict(entry) for entry in BUILTIN_MOUNTS if entry["name"] == "temp"])
+    assert (storage.temp().max_files, storage.temp().max_file_bytes) == (None, None)
+    storage.close()

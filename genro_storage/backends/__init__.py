@@ -15,8 +15,9 @@ _BUILTIN = {
     "ftp": "genro_storage.backends.ftp:FtpBackend",
     "ftps": "genro_storage.backends.ftp:FtpsBackend",
     "gcs": "genro_storage.backends.gcs:GcsBackend",
-    "http": "genro_storage.backends.http:HttpBackend",
     "git": "genro_storage.backends.git:GitBackend",
+    "github": "genro_storage.backends.github:GitHubBackend",
+    "http": "genro_storage.backends.http:HttpBackend",
     "local": "genro_storage.backends.local:LocalStorage",
     "memory": "genro_storage.backends.memory:MemoryBackend",
     "s3": "genro_storage.backends.s3:S3Backend",
@@ -28,6 +29,7 @@ _BUILTIN = {
 }
 ALIASES = {"file": "local", "gs": "gcs", "https": "http"}
 _DRIVERS = {
+    "github": ("httpx",),
     "git": ("dulwich",),
     "webdav": ("httpx",),
     "gcs": ("google", "urllib3"),

@@ -63,10 +63,15 @@ class HttpKeys(NetworkOptions, frozen=True, kw_only=True):
     """
 
     username: str = ""
-    password: Secret = Secret("")
     token: Secret = Secret("")
     cert: str = ""
     verify_tls: bool = True
+
+
+class PasswordKeys(HttpKeys, frozen=True, kw_only=True):
+    """The keys of those that know passwords."""
+
+    password: Secret = Secret("")
 
 
 class HttpStorage(StorageBackend):
@@ -160,7 +165,7 @@ class HttpStorage(StorageBackend):
             target = _target(response) if status in _MOVED else ""
             if not target:
                 try:
-                    raise refusal(response)
+                    raise self.refused(response)
                 finally:
                     response.close()
             response.close()
@@ -192,6 +197,10 @@ class HttpStorage(StorageBackend):
             raise conflict(str(if_match), stat.etag)
         return BytesReader(b"", stat)
 
+    def refused(self, response: httpx.Response) -> StorageError:
+        """Our error for an answer that is none; a subclass may know more."""
+        return refusal(response)
+
     def judge_redirect(self, method: str, url: str, target: str) -> None:
         """Whether to go where the server points; a subclass may take some redirects for an answer."""
         if method not in ("GET", "HEAD", "PROPFIND"):
@@ -210,13 +219,16 @@ def encoded(path: str) -> str:
 def _authorization(options: HttpKeys, username: str | None, password: str | None) -> dict[str, str]:
     """The header of a token, or of a name and password, those in the URL last."""
     name = options.username or unquote(username or "")
-    word = options.password or unquote(password or "")
-    if options.token and options.password:
+    given = getattr(options, "password", "")
+    if options.token and given:
         raise StorageConfigError("'token' and 'password' are two ways to say who asks; give one of them")
     if options.token:
         return {"Authorization": f"Bearer {options.token}"}
-    if not name:
-        return {}
+    return basic(name, given or unquote(password or "")) if name else {}
+
+
+def basic(name: str, word: str) -> dict[str, str]:
+    """The header of a name and a password."""
     return {"Authorization": f"Basic {base64.b64encode(f'{name}:{word}'.encode()).decode()}"}
 
 

@@ -18,7 +18,7 @@ from ..exceptions import (
 )
 from ..types import PLAIN, Features, Stat, WriteOptions
 from ._fsspec import Url
-from ._http import HttpKeys, HttpStorage
+from ._http import HttpStorage, PasswordKeys
 from ._httpanswers import described, refusal
 from .base import BackendReader, BackendWriter, BytesReader, conflict, no_version, order
 from .options import Context
@@ -27,7 +27,7 @@ LARGEST_INDEX = 64 << 20
 """Bytes of a directory's page that are read."""
 
 
-class HttpOptions(HttpKeys, frozen=True, kw_only=True):
+class HttpOptions(PasswordKeys, frozen=True, kw_only=True):
     """`base_url`: where the mount begins; a query in it goes with every request. `headers` go to that server only.
 
     `index`: ``html`` where the server shows directories as pages of links.

@@ -24,7 +24,7 @@ from ..exceptions import (
 from ..types import PLAIN, Features, Stat, WriteOptions
 from ._dav import FACTS, DavWriter, Member, failures, members
 from ._fsspec import Url
-from ._http import HttpKeys, HttpStorage
+from ._http import HttpStorage, PasswordKeys
 from .base import BackendReader, BytesReader, StorageBackend, Tick, check_size, conflict, no_version, order
 from .options import Context
 
@@ -33,7 +33,7 @@ ODD = "?;\t\n\r"
 """What some servers do not take for a part of the name, in the target of a MOVE."""
 
 
-class WebDavOptions(HttpKeys, frozen=True, kw_only=True):
+class WebDavOptions(PasswordKeys, frozen=True, kw_only=True):
     """`url`: the server's address of the files; the mount begins at `path` below it."""
 
     url: Url

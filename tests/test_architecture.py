@@ -47,6 +47,7 @@ DOORS = {
     "httpx": "backends._http backends._httpanswers backends.http backends.webdav backends.github",
     "paramiko": "backends.sftp backends._ssh",
     "dulwich": "backends.git",
+    "libarchive": "composed.libarchive",
     "smbclient": "backends.smb",
     "smbprotocol": "backends.smb",
     "yaml": "config",

@@ -18,6 +18,7 @@ _BUILTIN = {
     "git": "genro_storage.backends.git:GitBackend",
     "github": "genro_storage.backends.github:GitHubBackend",
     "http": "genro_storage.backends.http:HttpBackend",
+    "libarchive": "genro_storage.composed.libarchive:LibarchiveBackend",
     "local": "genro_storage.backends.local:LocalStorage",
     "memory": "genro_storage.backends.memory:MemoryBackend",
     "s3": "genro_storage.backends.s3:S3Backend",
@@ -31,6 +32,7 @@ ALIASES = {"file": "local", "gs": "gcs", "https": "http"}
 _DRIVERS = {
     "github": ("httpx",),
     "git": ("dulwich",),
+    "libarchive": ("libarchive",),
     "webdav": ("httpx",),
     "gcs": ("google", "urllib3"),
     "http": ("httpx",),

@@ -49,8 +49,7 @@ def fill(node: StorageNode, url: str, limits: Limits, headers: Mapping[str, str]
     given = {name.lower(): value for name, value in (headers or {}).items()}
     for _ in range(limits.max_redirects + 1):
         connection = _Connection(target, limits)
-        with closing(connection.http):
-            answer = connection.get(given)
+        with closing(connection.http), closing(connection.get(given)) as answer:
             if answer.status not in _REDIRECTS or not answer.headers.get("Location"):
                 return _stored(node, connection, answer, limits)
             onward = _redirected(target, answer.headers["Location"])

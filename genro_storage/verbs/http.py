@@ -84,7 +84,7 @@ async def serve_asgi(node: StorageNode, scope: Scope, receive: Receive, send: Se
     """The file as the answer of an ASGI application; the storage is asked in threads."""
     look.checked()
     request = _from_scope(scope)
-    await _sent(await asyncio.to_thread(answers.answer, node, request, look), receive, send)
+    await _sent(await _asked(answers.answer, node, request, look), receive, send)
 
 
 def _from_scope(scope: Scope) -> Request:
@@ -93,6 +93,21 @@ def _from_scope(scope: Scope) -> Request:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Request(scope.get("method") or "GET", headers)
+
+
+async def _asked(ask: Callable[..., Answer], *args: object) -> Answer:
+    """The answer, found in a thread; one that nobody waits for any more is closed when it comes."""
+    work = asyncio.ensure_future(asyncio.to_thread(ask, *args))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        work.add_done_callback(_dropped)
+        raise
+
+
+def _dropped(work: asyncio.Future[Answer]) -> None:
+    if not work.cancelled() and work.exception() is None:
+        work.result().body.close()
 
 
 async def _sent(answer: Answer, receive: Receive, send: Send) -> None:
@@ -107,7 +122,8 @@ async def _sent(answer: Answer, receive: Receive, send: Send) -> None:
                 break
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     finally:
-        gone.cancel()
+        if not gone.cancel() and not gone.cancelled():
+            gone.exception()  # a server that cannot tell is one that has gone
         await asyncio.to_thread(answer.body.close)
 
 
@@ -128,7 +144,7 @@ def asgi_app(root: StorageNode, look: Look) -> ASGIApp:
         if scope["type"] != "http":
             raise ValueError(f"this application serves files over http, not {scope['type']}")
         request, path = _from_scope(scope), _route(scope)
-        await _sent(await asyncio.to_thread(_below, root, path, request, look), receive, send)
+        await _sent(await _asked(_below, root, path, request, look), receive, send)
 
     return app
 

@@ -21,6 +21,7 @@ from genro_storage import (
     UnsupportedOperation,
 )
 from genro_storage.verbs import fetch
+from tests.servers.caddy import Caddy
 
 DATA = b"0123456789" * 20_000
 
@@ -255,3 +256,7 @@ def test_permissions_come_first(server: Server, node: StorageNode) -> None:
     with pytest.raises(UnsupportedOperation):
         fill(type(node)(node.manager, "m", "f", "1"), f"{server.url}/file/")
     assert server.seen == []
+
+
+def test_tls_is_verified(node: StorageNode, caddy_tls: Caddy) -> None:
+    refused(node, StorageUnavailableError, f"{caddy_tls.endpoint}/", "certificate verify failed")

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ from genro_storage import (
 from genro_storage.types import Stat
 from genro_storage.verbs import answers
 from genro_storage.verbs.httprules import disposition, parse_date
+from tests.servers.process import ServerMissing
+from tests.servers.running import miss
+from tests.servers.s3 import S3Endpoint
 from tests.verbs.wsgi import fetch, request
 
 
@@ -312,6 +316,81 @@ def test_asgi_tree_and_mounting_point(root: StorageNode) -> None:
         assert asgi(app, {"path": path})[0]["status"] == 404, path
 
 
+def test_a_cancelled_request_releases_the_file(root: StorageNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "f").write_bytes(b"x" * 100)
+    asked, go, closed = threading.Event(), threading.Event(), threading.Event()
+    real, shut = answers.answer, answers.Body.close
+
+    def slow(*args: Any) -> Any:
+        found = real(*args)
+        asked.set()
+        assert go.wait(30)
+        return found
+
+    monkeypatch.setattr(answers, "answer", slow)
+    monkeypatch.setattr(answers.Body, "close", lambda body: (shut(body), closed.set()))
+
+    async def nothing(*args: Any) -> Any:
+        raise AssertionError("nobody is there to hear it")
+
+    async def cancelled() -> None:
+        scope: dict[str, Any] = {"type": "http", "method": "GET", "headers": []}
+        task = asyncio.ensure_future((root / "f").serve_asgi(scope, nothing, nothing))
+        assert await asyncio.to_thread(asked.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go.set()
+        assert await asyncio.to_thread(closed.wait, 30)
+
+    asyncio.run(cancelled())
+
+
+# --- memory, and a real object store ---
+
+MEASURED = """
+import resource, sys
+from genro_storage import StorageManager
+storage = StorageManager({"m": {"type": "local", "path": sys.argv[1]}})
+def served(name, **environ):
+    return sum(map(len, storage.node("m:" + name).serve(environ, lambda *told: None)))
+served("small")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+total = served("big"), served("big", HTTP_RANGE="bytes=1-"), served("big", HTTP_RANGE="bytes=0-99999999,100000001-")
+print(*total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_stays_flat(tmp_path: Path) -> None:  # R31
+    (tmp_path / "small").write_bytes(b"x")
+    with (tmp_path / "big").open("wb") as file:
+        file.truncate(200 << 20)
+    whole, tail, parts, grown = map(int, run(sys.executable, "-c", MEASURED, str(tmp_path)).split())
+    assert (whole, tail) == (200 << 20, (200 << 20) - 1)
+    assert parts > (200 << 20) - 2
+    assert grown <= 64 << 10  # KiB
+
+
+def test_s3(seaweedfs: S3Endpoint) -> None:
+    keys = seaweedfs.options(seaweedfs.make_bucket())
+    with StorageManager([{"name": "s", "type": "s3", **keys}]) as storage:
+        node = storage.node("s:d/f.html")
+        node.write_bytes(b"0123456789", content_type="text/html; charset=utf-8")
+        got = request(node)
+        assert (got.status, got.body) == (200, b"0123456789")
+        assert got.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert request(node, "HEAD").headers == got.headers
+        tag, date = got.headers["ETag"], got.headers["Last-Modified"]
+        assert request(node, **{"If-None-Match": tag}).status == 304
+        assert request(node, **{"If-Modified-Since": date}).status == 304
+        part = request(node, Range="bytes=2-4", **{"If-Range": tag})
+        assert (part.status, part.body, part.headers["Content-Range"]) == (206, b"234", "bytes 2-4/10")
+        several = request(node, Range="bytes=0-0,-1")
+        assert (several.status, several.body.count(b"Content-Range")) == (206, 2)
+        assert request(node, Range="bytes=10-").status == 416
+        assert request(node.parent).status == request(storage.node("s:none"), Range="bytes=1-").status == 404
+
+
 # --- real servers and clients ---
 
 
@@ -368,7 +447,8 @@ def test_curl_and_wget_resume(root: StorageNode, tmp_path: Path, address: str) -
     (root / "big.bin").write_bytes(data)
     url = f"{address}/big.bin"
     for tool in ("curl", "wget"):
-        assert shutil.which(tool), f"{tool} is missing: install it with the system's packages"
+        if not shutil.which(tool):
+            miss(ServerMissing(f"{tool}: install it with the system's packages"))
     assert run("curl", "-sf", url) == data
     assert run("curl", "-sf", "-r", "1000-1999", url) == data[1000:2000]
     assert run("curl", "-sf", "-r", "-7", url) == data[-7:]

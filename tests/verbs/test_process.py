@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from genro_storage import StorageError, StorageManager, StorageNode, StorageNotFoundError, StoragePermissionError
+from tests.servers.process import ServerMissing
+from tests.servers.running import miss
 
 
 @pytest.fixture(params=["memory", "local"])
@@ -171,3 +174,12 @@ def test_the_background_sees_the_callers_context(storage: StorageManager) -> Non
     node: StorageNode = storage.node("m:f")
     node.spawn(*python("pass"), callback=lambda: seen.append(variable.get())).result(30)
     assert seen == ["mine"]
+
+
+def test_imagemagick(storage: StorageManager) -> None:
+    if not shutil.which("convert"):
+        miss(ServerMissing("ImageMagick: install it with the system's packages"))
+    picture, small = storage.node("m:a picture.ppm"), storage.node("m:small/picture.ppm")
+    picture.write_bytes(b"P6 4 4 255\n" + bytes(range(48)))
+    picture.call("convert", picture.arg("r"), "-resize", "50%", small.arg("w"))
+    assert small.read_bytes().split()[:3] == [b"P6", b"2", b"2"]

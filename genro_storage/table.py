@@ -77,7 +77,11 @@ class Table:
 
     def with_entries(self, new: Mapping[str, Entry], builder: Builder) -> Table:
         """A table that also has `new`, same names replaced; mounts whose entry and parents stay are kept."""
-        return builder.build({**self.entries, **new}, self)
+        built = builder.build({**self.entries, **new}, self)
+        for name, mount in self.mounts.items():
+            if built.mounts[name] is not mount and hasattr(mount.backend, "flush"):
+                mount.backend.flush()  # what is staged in an archive would go with the mount that is replaced
+        return built
 
     def parents_first(self) -> list[Mount]:
         """The mounts, each after the one it stands on."""

@@ -133,6 +133,7 @@ class StagedZip(TempBackend):
         if options.password:
             raise StorageConfigError("'password' is for reading; encrypted archives cannot be written")
         self._place = place_of(options, context, needed=False)
+        self._place.mount.judge(self._place.path, "write")
         self._stage = _Stage()
         super().__init__(TempOptions(path=options.path), context)
         self.options = options

@@ -327,6 +327,35 @@ def test_an_archive_changed_by_somebody_else_stays(archive: Path) -> None:
     assert archive.read_bytes() == theirs
 
 
+def test_a_mount_that_is_replaced_publishes(tmp_path: Path) -> None:
+    file = tmp_path / "new.zip"
+    with mounted(file, mode="w") as storage:
+        storage.node("z:f").write("kept")
+        storage.configure([{"name": "other", "type": "memory"}])
+        assert not file.exists()
+        storage.configure([{"name": "z", "type": "memory"}])
+        assert zipfile.ZipFile(file).read("f") == b"kept"
+
+
+def test_nothing_is_staged_for_a_place_that_takes_no_writes(tmp_path: Path) -> None:
+    entries = [
+        {"name": "l", "type": "local", "path": str(tmp_path), "permissions": "readonly"},
+        {"name": "z", "type": "zip", "file": "l:new.zip", "mode": "w"},
+    ]
+    with pytest.raises(StoragePermissionError, match="readonly"):
+        StorageManager(entries)
+
+
+def test_no_descriptor_stays_open(archive: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with mounted(archive) as storage:
+            storage.node("z:a.txt").read_bytes()
+            os.utime(archive)
+            storage.node("z:a.txt").read_bytes()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_what_nobody_used_is_not_written(tmp_path: Path, archive: Path) -> None:
     before = archive.read_bytes()
     for mode in ("w", "a"):

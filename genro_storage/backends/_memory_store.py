@@ -18,7 +18,8 @@ from ..types import Stat
 NONCE = uuid.uuid4().hex
 """Says which process holds the bytes: a fork inherits it together with them, no other process has it."""
 
-_changes = itertools.count(1)
+_changes = itertools.count(time.time_ns())
+"""Never one number for two contents, not even after a restart: an HTTP client may still hold the etag of before."""
 
 
 class File:

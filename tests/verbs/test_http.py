@@ -460,3 +460,36 @@ def test_curl_and_wget_resume(root: StorageNode, tmp_path: Path, address: str) -
     assert b"404" in run(
         "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{address}/../etc/passwd", "--path-as-is"
     )
+
+
+def test_a_snapshot_is_served_as_it_was() -> None:  # R06
+    with StorageManager({"m": {"type": "memory", "versioned": True}}) as storage:
+        node = storage.node("m:f")
+        node.write_bytes(b"old")
+        node.write_bytes(b"newer")
+        old = node.at(0)
+        now, then = request(node), request(old)
+        assert (now.body, then.body) == (b"newer", b"old")
+        assert now.headers["ETag"] != then.headers["ETag"]
+        assert request(old, Range="bytes=1-").body == b"ld"
+        assert request(old, "HEAD").headers == then.headers
+
+
+def test_an_inline_file_is_not_sent_twice() -> None:  # R43
+    with StorageManager({"b": {"type": "base64"}}) as storage:
+        node = storage.node("b:aGVsbG8=")
+        got = request(node)
+        assert got.body == b"hello"
+        known = {"If-None-Match": got.headers["ETag"]} if "ETag" in got.headers else {}
+        assert request(node, **known).status == 304
+        assert request(node, **{"If-Modified-Since": got.headers["Last-Modified"]}).status == 304
+
+
+def test_a_restart_gives_no_tag_of_before_to_another_file(root: StorageNode) -> None:
+    code = """
+from genro_storage import StorageManager
+node = StorageManager({"m": {"type": "memory"}}).node("m:f")
+node.write("x")
+print(node.stat().etag)
+"""
+    assert run(sys.executable, "-c", code) != run(sys.executable, "-c", code)

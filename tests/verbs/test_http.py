@@ -485,7 +485,7 @@ def test_an_inline_file_is_not_sent_twice() -> None:  # R43
         assert request(node, **{"If-Modified-Since": got.headers["Last-Modified"]}).status == 304
 
 
-def test_a_restart_gives_no_tag_of_before_to_another_file(root: StorageNode) -> None:
+def test_a_restart_gives_no_tag_of_before_to_another_file() -> None:
     code = """
 from genro_storage import StorageManager
 node = StorageManager({"m": {"type": "memory"}}).node("m:f")

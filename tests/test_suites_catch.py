@@ -14,7 +14,7 @@ from genro_storage.exceptions import StorageCorruptedError
 from genro_storage.mount import Mount
 from genro_storage.testing import BackendSuite
 from genro_storage.testing.conditions import by_put
-from genro_storage.types import PLAIN, Stat, WriteOptions
+from genro_storage.types import PLAIN, Stat, Version, WriteOptions
 from tests import test_suites
 
 
@@ -223,6 +223,87 @@ class _Garbles(_Wrapped):
         self.inner.write(bytes(data).replace(b"\n", b" "))
 
 
+class Keeping(Faulty):
+    """The same with versions, metadata and tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = test_suites.backend_of(type="memory", versioned=True, metadata=True)
+        self.features = self.inner.features
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        return super().abilities | {"versions", "set_metadata", "get_tags", "set_tags"}
+
+    def versions(self, path: str) -> Iterator[Version]:
+        return self.inner.versions(path)
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str]) -> None:
+        self.inner.set_metadata(path, metadata)
+
+    def get_tags(self, path: str, *, version: str | None = None) -> dict[str, str]:
+        return self.inner.get_tags(path, version=version)
+
+    def set_tags(self, path: str, tags: Mapping[str, str]) -> None:
+        self.inner.set_tags(path, tags)
+
+
+class ListsVersionsByPrefix(Keeping):
+    def versions(self, path: str) -> Iterator[Version]:
+        for page in self.inner.walk(""):
+            for entry in page:
+                if entry.path.startswith(path):
+                    yield from self.inner.versions(entry.path)
+
+
+class ListsVersionsBySize(Keeping):
+    """Any order but that of the writes."""
+
+    def versions(self, path: str) -> Iterator[Version]:
+        return iter(sorted(self.inner.versions(path), key=lambda one: one.size or 0))
+
+
+class DeletesTheNewest(Keeping):
+    def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
+        self.inner.delete(path, if_match=if_match)
+
+
+class ReadsTheNewest(Keeping):
+    def stat(self, path: str, *, version: str | None = None) -> Stat:
+        self.inner.stat(path, version=version)
+        return self.inner.stat(path)
+
+
+class AddsMetadata(Keeping):
+    def set_metadata(self, path: str, metadata: Mapping[str, str]) -> None:
+        self.inner.set_metadata(path, {**(self.inner.stat(path).metadata or {}), **metadata})
+
+
+class RewritesForMetadata(Keeping):
+    """And loses the tags."""
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str]) -> None:
+        data, stat = self.inner.get(path)
+        self.inner.put(path, data, WriteOptions(metadata=metadata, content_type=stat.content_type, mtime=stat.mtime))
+
+
+class TagsOfTheNewest(Keeping):
+    def get_tags(self, path: str, *, version: str | None = None) -> dict[str, str]:
+        return self.inner.get_tags(path)
+
+
+KEPT: list[tuple[type[Keeping], str]] = [
+    (ListsVersionsByPrefix, "test_versions_are_of_exactly_this_key"),
+    (ListsVersionsBySize, "test_versions_keep_their_order"),
+    (DeletesTheNewest, "test_a_version_is_deleted"),
+    (DeletesTheNewest, "test_delete_keeps_the_versions"),
+    (ReadsTheNewest, "test_a_version_is_read"),
+    (AddsMetadata, "test_set_metadata"),
+    (RewritesForMetadata, "test_set_metadata"),
+    (TagsOfTheNewest, "test_tags_of_a_version"),
+]
+
+
 CAUGHT: list[tuple[type[Faulty], str, dict[str, object]]] = [
     (DeletesByGlob, "test_delete_takes_exactly_one", {"pattern": "data*.txt"}),
     (DeletesByPrefix, "test_delete_is_exact", {}),
@@ -261,6 +342,13 @@ def test_a_fault_is_caught(driver: type[Faulty], case: str, given: dict[str, obj
     run(case, Faulty(), given)
     with pytest.raises((AssertionError, pytest.fail.Exception, OSError, StorageCorruptedError)):
         run(case, driver(), given)
+
+
+@pytest.mark.parametrize(("driver", "case"), KEPT)
+def test_a_fault_in_what_is_kept_is_caught(driver: type[Keeping], case: str) -> None:
+    run(case, Keeping(), {})
+    with pytest.raises((AssertionError, pytest.fail.Exception, OSError)):
+        run(case, driver(), {})
 
 
 def test_an_undeclared_lack_is_told() -> None:

@@ -41,7 +41,8 @@ Act = Callable[[Any], object]
 
 def counted(proxy: FaultProxy) -> Counter[str]:
     """Requests by kind; a GET of a bucket is a LIST."""
-    return Counter("LIST" if "list-type=2" in request.query else request.method for request in proxy.log)
+    lists = ("list-type=2", "versions&")
+    return Counter("LIST" if any(word in request.query for word in lists) else request.method for request in proxy.log)
 
 
 @pytest.fixture
@@ -104,6 +105,12 @@ NODE_VERBS: dict[str, tuple[Act, dict[str, int]]] = {
     "usage": (lambda n: (n / "d").usage(), {"LIST": 1}),
     "walk": (lambda n: list((n / "d").walk()), {"LIST": 2}),
     "mkdir": (lambda n: (n / "made").mkdir(), {"HEAD": 1, "LIST": 1, "PUT": 1}),
+    "versions": (lambda n: (n / "d/f").versions, {"LIST": 1}),
+    "get_tags": (lambda n: (n / "d/f").get_tags(), {"GET": 1}),
+    "set_tags": (lambda n: (n / "d/f").set_tags({"a": "b"}), {"PUT": 1}),
+    "set_metadata": (lambda n: (n / "d/f").set_metadata({"a": "b"}), {"HEAD": 1, "PUT": 1}),
+    "url": (lambda n: (n / "d/f").url(), {}),
+    "sign": (lambda n: (n / "d/f").sign("PUT"), {}),
     "unlink": (lambda n: (n / "d/f").unlink(missing_ok=True), {"DELETE": 1}),
 }
 

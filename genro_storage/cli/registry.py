@@ -24,6 +24,7 @@ COMMANDS = {
     "rm": ("changing", "delete files and directories"),
     "mkdir": ("changing", "make directories"),
     "touch": ("changing", "make empty files, or set the time of existing ones"),
+    "temp": ("temp", "show or remove the temporary files that killed processes left"),
 }
 
 

@@ -34,7 +34,7 @@ class Teller(Limiter):
                     ages += [max(0.0, self._clocks.age(st)) for _, _, _, st in born_files(owner)]
         now = self._clocks.monotonic()
         with self.lock:
-            tracked = [item for item in self._registry.entries.items() if not self._is_inside(item[0])]
+            tracked = [item for item in self._registry.entries.items() if not self.is_inside(item[0])]
         return ages + [max(0.0, now - entry.born) for _, entry in tracked]
 
     def statistics(self) -> dict[str, Any]:

@@ -126,9 +126,10 @@ class Keeper:
     def is_temp_file(self, file_path: str) -> bool:
         """Whether it is tracked or lies in this process's directory; there need be nothing."""
         path = absolute(file_path)
-        return path in self._registry.entries or self._is_inside(path)
+        return path in self._registry.entries or self.is_inside(path)
 
-    def _is_inside(self, path: str) -> bool:
+    def is_inside(self, path: str) -> bool:
+        """Whether an absolute path lies in this process's own directory."""
         return self._owner is not None and path.startswith(f"{self._owner.path}/")
 
     def get_file_age(self, file_path: str) -> float | None:
@@ -137,7 +138,7 @@ class Keeper:
         entry = self._registry.entries.get(path)
         if entry is not None:
             return max(0.0, self._clocks.monotonic() - entry.born)
-        if not self._is_inside(path):
+        if not self.is_inside(path):
             return None
         try:
             return self._clocks.age(os.lstat(path))

@@ -124,7 +124,7 @@ class Limiter(Keeper):
                 files += top in FOLDERS
                 size += st.st_size
         with self.lock:
-            tracked = [path for path in self._registry.entries if not self._is_inside(path)]
+            tracked = [path for path in self._registry.entries if not self.is_inside(path)]
         for path in tracked:
             try:
                 size += os.lstat(path).st_size

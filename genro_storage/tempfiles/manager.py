@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from ..exceptions import StorageError, StoragePathError
 from .background import start
@@ -300,7 +300,7 @@ class TempFileManager(Teller):
         if release_owner is not None:
             release_owner()
 
-    def __enter__(self) -> TempFileManager:
+    def __enter__(self) -> Self:
         self._check_open()
         return self
 

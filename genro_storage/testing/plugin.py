@@ -1,9 +1,13 @@
-"""A pytest plugin (`-p genro_storage.testing.plugin`): prints per suite how many cases ran and what it lacks."""
+"""A pytest plugin (`-p genro_storage.testing.plugin`): temporary files, and a table of the suites that ran."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
+
+from .temporary import temp_manager, temp_storage
+
+__all__ = ["pytest_configure", "temp_manager", "temp_storage"]
 
 
 def pytest_configure(config: Any) -> None:

@@ -31,10 +31,13 @@ RANKS = {name: (line, place) for line, names in enumerate(LAYERS) for place, nam
 
 # Who may import which third-party library; one that is not here may not be imported at all.
 S3 = "backends.s3 backends._s3.*"
+AZURE = "backends.azure backends._azure.*"
 GCS = "backends.gcs backends._gcs.*"
 DOORS = {
     "msgspec": "*",
     "fsspec": f"backends.fsspec {S3} backends.gcs backends.azure fs",
+    "adlfs": AZURE,
+    "azure": AZURE,
     "gcsfs": GCS,
     "google": GCS,
     "s3fs": S3,

@@ -10,6 +10,7 @@ from ..exceptions import StorageConfigError, StorageDriverError
 ENTRY_POINTS = "genro_storage.backends"
 
 _BUILTIN = {
+    "azure": "genro_storage.backends.azure:AzureBackend",
     "base64": "genro_storage.backends.base64:Base64Backend",
     "fsspec": "genro_storage.backends.fsspec:FsspecBackend",
     "ftp": "genro_storage.backends.ftp:FtpBackend",
@@ -28,8 +29,9 @@ _BUILTIN = {
     "webdav": "genro_storage.backends.webdav:WebDavBackend",
     "zip": "genro_storage.composed.zip:ZipBackend",
 }
-ALIASES = {"file": "local", "gs": "gcs", "https": "http"}
+ALIASES = {"abfs": "azure", "az": "azure", "file": "local", "gs": "gcs", "https": "http"}
 _DRIVERS = {
+    "azure": ("azure", "urllib3"),
     "github": ("httpx",),
     "git": ("dulwich",),
     "libarchive": ("libarchive",),

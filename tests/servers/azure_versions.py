@@ -185,6 +185,8 @@ class AzureVersions(HttpServer):
         version = blob.find(request.query.get("versionid"))
         self._check(version, request.headers, reading=True)
         headers = version.headers(current=version is blob.current)
+        told_so = {"rscd": "Content-Disposition", "rsct": "Content-Type"}  # by a shared access signature
+        headers |= {header: request.query[key] for key, header in told_so.items() if key in request.query}
         asked = request.headers.get("x-ms-range") or request.headers.get("range")
         try:
             span = byte_range(asked, len(version.data)) if request.method == "GET" else None
@@ -241,7 +243,7 @@ class AzureVersions(HttpServer):
             return Reply(204 if what == "tags" else 200, b"", self._written(new))
         if what == "metadata":
             old = blob.find(None)
-            new = self._version(name, old.data, old.settings, self._metadata(headers), old)
+            new = replace(self._version(name, old.data, old.settings, self._metadata(headers), old), tags=old.tags)
         elif "x-ms-copy-source" in headers:
             source = self._source(headers["x-ms-copy-source"])
             mark = "x-ms-source-"
@@ -308,7 +310,7 @@ class AzureVersions(HttpServer):
     def _tags(headers: Mapping[str, str]) -> str:
         pairs = "".join(
             f"<Tag><Key>{escape(key)}</Key><Value>{escape(text)}</Value></Tag>"
-            for key, text in parse_qsl(headers["x-ms-tags"])
+            for key, text in parse_qsl(headers["x-ms-tags"], keep_blank_values=True)
         )
         return f"<Tags><TagSet>{pairs}</TagSet></Tags>"
 

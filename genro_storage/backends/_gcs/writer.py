@@ -11,8 +11,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ... import hashing
-from ...exceptions import StorageConflictError, StorageCorruptedError, StorageError, StorageExistsError
+from ...exceptions import StorageConflictError, StorageError, StorageExistsError
 from ...types import Stat, WriteOptions
+from .._rest.proof import check_hashes
 from .._rest.web import Answer, check_process
 from ..base import check_size
 from .client import RESUME, Client
@@ -197,7 +198,7 @@ class GcsWriter:
 
     def _put(self, hashes: Mapping[str, str]) -> Stat:
         data = bytes(self._buffer)
-        _check_hashes(data, hashes)
+        check_hashes(data, hashes)
         try:
             return self._target.put(data)
         except (StorageExistsError, StorageConflictError):
@@ -220,11 +221,3 @@ class GcsWriter:
         if not self._open:
             raise StorageError("the writer is finished")
         check_process(self._pid)
-
-
-def _check_hashes(data: bytes, hashes: Mapping[str, str]) -> None:
-    for algorithm, expected in hashes.items():
-        hasher = hashing.new(algorithm)
-        hasher.update(data)
-        if hasher.hexdigest() != expected:
-            raise StorageCorruptedError(f"the {algorithm} of the bytes is not {expected}", retryable=True)

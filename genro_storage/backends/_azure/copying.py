@@ -1,0 +1,59 @@
+"""Copying inside one account of Azure: the service copies, with type and metadata of the source."""
+
+from __future__ import annotations
+
+import time
+
+from msgspec.structs import replace
+
+from ...exceptions import StorageError, UnsupportedOperation
+from ...types import Stat
+from .._objects import quoted, unquoted
+from ..base import Tick
+from .client import Client
+from .facts import headers_of, metadata_headers, stat_of
+from .writer import Target
+
+PAUSE = 0.2
+"""Seconds between two looks at a copy that Azure does not do at once."""
+
+
+def copy_blob(target: Target, source: Client, key: str, version: str | None, tick: Tick) -> Stat:
+    """A copy keeps the type of its source: where the options have another, `UnsupportedOperation`."""
+    options, client = target.options, target.client
+    place = source.blob(key, versionid=version)
+    sent = headers_of(options)
+    sent.pop("x-ms-blob-content-type", None)
+    if options.content_type is not None or options.metadata is not None or options.mtime is not None:
+        answer = source.send("HEAD", place)
+        found = stat_of("", answer.headers, versions=True)
+        if options.content_type not in (None, found.content_type):
+            raise UnsupportedOperation("Azure copies a blob with its type, not with another one")
+        kept = found.metadata if options.metadata is None else options.metadata
+        sent |= metadata_headers(replace(options, metadata=kept))
+        sent["x-ms-source-if-match"] = quoted(found.etag or "")
+    answer = target.sent(client.blob(target.key), sent | {"x-ms-copy-source": source.url(place)}, b"")
+    status, copy = answer.headers.get("x-ms-copy-status"), answer.headers.get("x-ms-copy-id", "")
+    while status == "pending":
+        try:
+            tick(0)
+            time.sleep(PAUSE)
+            status = client.send("HEAD", client.blob(target.key)).headers.get("x-ms-copy-status")
+        except BaseException:
+            _abort(target, copy)
+            raise
+    if status != "success":
+        raise StorageError(f"Azure did not copy it ({status})", retryable=True)
+    made = target.head()
+    if made is None or (made.etag != unquoted(answer.headers.get("etag")) and copy == ""):
+        raise StorageError("the copy was replaced by somebody else at this moment", retryable=True)
+    tick(made.size or 0)
+    return made
+
+
+def _abort(target: Target, copy: str) -> None:
+    place = target.client.blob(target.key, comp="copy", copyid=copy)
+    try:
+        target.client.send("PUT", place, {"x-ms-copy-action": "abort"}, b"")
+    except StorageError:
+        return  # it has ended

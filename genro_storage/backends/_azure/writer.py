@@ -1,0 +1,168 @@
+"""Writing to Azure Blob storage: one Put Blob for what fits a block, else blocks that one list makes visible."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ...exceptions import StorageConflictError, StorageCorruptedError, StorageError, StorageExistsError
+from ...types import Stat, WriteOptions
+from .._rest.proof import check_hashes
+from .._rest.web import Answer, check_process
+from ..base import check_size
+from .client import Client
+from .errors import code_of, status_of
+from .facts import b64, digest, headers_of, stat_of, written
+
+BLOCK = 8 << 20
+"""Bytes of a block; also the largest blob sent in one Put Blob."""
+BLOCKS_PER_SIZE = 5000
+"""After so many blocks their size doubles: 50,000 of them (Azure's limit) hold more than a blob may."""
+
+
+class Target(NamedTuple):
+    """The blob to be written."""
+
+    client: Client
+    key: str
+    path: str
+    options: WriteOptions
+
+    @property
+    def versions(self) -> bool:
+        return self.client.options.version_aware
+
+    def put(self, data: bytes) -> Stat:
+        """One Put Blob; conditions that do not hold → `StorageExistsError`, `StorageConflictError`."""
+        md5 = digest(data)
+        headers = headers_of(self.options) | {"x-ms-blob-type": "BlockBlob", "Content-MD5": b64(md5)}
+        answer = self.sent(self.client.blob(self.key), headers, data)
+        return written(self.path, len(data), md5, answer.headers, self.options, versions=self.versions)
+
+    def sent(self, target: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        """A PUT whose refusal is judged by the conditions."""
+        try:
+            return self.client.send("PUT", target, headers, body)
+        except StorageError as error:
+            raise self.judged(error) from error
+
+    def head(self) -> Stat | None:
+        """Facts of what is there now, if anything is."""
+        try:
+            answer = self.client.send("HEAD", self.client.blob(self.key))
+        except StorageError as error:
+            if status_of(error) == 404:
+                return None
+            raise
+        return stat_of(self.path, answer.headers, versions=self.versions)
+
+    def judged(self, error: StorageError) -> StorageError:
+        """What a refused write means under its conditions."""
+        refused = status_of(error) == 412 or code_of(error) in ("BlobAlreadyExists", "InvalidBlockList")
+        refused = refused and not code_of(error).startswith("Lease")
+        if not refused:
+            return error
+        if self.options.if_absent and (code_of(error) != "InvalidBlockList" or self.head() is not None):
+            return StorageExistsError("Already exists")
+        if self.options.if_match is not None:
+            expected = self.options.if_match
+            return StorageConflictError(f"changed meanwhile: etag {expected} was expected, it has another one")
+        return error
+
+
+class AzureWriter:
+    """Bytes for one blob; nothing is visible before `commit`. Blocks never committed are dropped by Azure in a week."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._buffer = bytearray()
+        self._written = 0
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._upload = secrets.token_bytes(8)
+        self._blocks: list[str] = []
+        self._lost = False
+        self._pid = os.getpid()
+        self._open = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Takes all of `data`, whether or not sending a block fails meanwhile."""
+        self._check_open()
+        view = memoryview(data).cast("B")
+        self._written += len(view)
+        self._md5.update(view)
+        try:
+            while len(self._buffer) + len(view) > self._size:
+                room = max(0, self._size - len(self._buffer))
+                self._buffer += view[:room]
+                view = view[room:]
+                self._ship()
+        finally:
+            self._buffer += view
+
+    @property
+    def _size(self) -> int:
+        return BLOCK << (len(self._blocks) // BLOCKS_PER_SIZE)
+
+    def _ship(self) -> None:
+        """Sends one block; one that failed is sent again under the same name."""
+        size = min(self._size, len(self._buffer))
+        with memoryview(self._buffer) as view, view[:size] as first:
+            block = bytes(first)
+        # All names of one blob have one length, those of other writers too.
+        name = b64(self._upload + len(self._blocks).to_bytes(4, "big"))
+        client, target = self._target.client, self._target
+        place = client.blob(target.key, comp="block", blockid=name)
+        target.sent(place, {"Content-MD5": b64(digest(block))}, block)
+        del self._buffer[:size]
+        self._blocks.append(name)
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        self._check_open()
+        check_size(self._target.options.size, self._written)
+        if hashes.get("md5", self._md5.hexdigest()) != self._md5.hexdigest():
+            raise StorageCorruptedError(f"the md5 of the bytes is not {hashes['md5']}", retryable=True)
+        stat = self._made(hashes)
+        self._open = False
+        self._buffer = bytearray()
+        return stat
+
+    def _made(self, hashes: Mapping[str, str]) -> Stat:
+        try:
+            return self._complete() if self._blocks else self._put(hashes)
+        except (StorageExistsError, StorageConflictError):
+            # After a lost answer the blob in the way may be our own.
+            found = self._target.head() if self._lost else None
+            if found is not None and (found.size, found.hashes.get("md5")) == (self._written, self._md5.hexdigest()):
+                return found
+            raise
+        except Exception:  # a driver call that was not refused: what it asked for may have been done
+            self._lost = True
+            raise
+
+    def _put(self, hashes: Mapping[str, str]) -> Stat:
+        data = bytes(self._buffer)
+        check_hashes(data, hashes)
+        return self._target.put(data)
+
+    def _complete(self) -> Stat:
+        while self._buffer:
+            self._ship()
+        target, md5 = self._target, self._md5.digest()
+        names = "".join(f"<Latest>{name}</Latest>" for name in self._blocks)
+        body = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{names}</BlockList>'.encode()
+        headers = headers_of(target.options) | {"x-ms-blob-content-md5": b64(md5)}
+        answer = target.sent(target.client.blob(target.key, comp="blocklist"), headers, body)
+        return written(target.path, self._written, md5, answer.headers, target.options, versions=target.versions)
+
+    def discard(self) -> None:
+        if self._open and self._pid == os.getpid():
+            self._open = False
+            self._buffer = bytearray()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise StorageError("the writer is finished")
+        check_process(self._pid)

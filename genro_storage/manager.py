@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from . import config, paths, table, transfer
 from .backends import register_backend_type
@@ -23,10 +23,12 @@ from .capabilities import BackendCapabilities
 from .exceptions import StorageConfigError, StorageError, StorageMountNotFoundError, StoragePathError
 from .mount import Mount
 from .nodes import StorageNode
-from .tempfiles import TempFileManager
 from .transfer import TransferReport
 from .verbs.versions import Which
-from .virtual import DiffNode, IterNode
+
+if TYPE_CHECKING:
+    from .tempfiles import TempFileManager
+    from .virtual import DiffNode, IterNode
 
 BUILTIN_MOUNTS: tuple[dict[str, Any], ...] = (
     {"name": "local", "type": "local", "path": "."},
@@ -204,10 +206,14 @@ class StorageManager:
 
     def iternode(self, *nodes: StorageNode | str) -> IterNode:
         """A virtual node: the contents of nodes one after another."""
+        from .virtual import IterNode
+
         return IterNode(self, nodes)
 
     def diffnode(self, a: StorageNode | str, b: StorageNode | str) -> DiffNode:
         """A virtual node: the unified diff of two text files."""
+        from .virtual import DiffNode
+
         return DiffNode(self, a, b)
 
     def _judged(self, path: object) -> tuple[str, str, Mount]:
@@ -269,13 +275,15 @@ class StorageManager:
     def temp(self, name: str = "temp") -> TempFileManager:
         """The manager of temporary files behind a mount of type temp; its `node` gives new nodes there."""
         found = getattr(self._mount(name).backend, "temp_manager", None)
-        if not isinstance(found, TempFileManager):
+        if found is None:
             raise StorageConfigError(f"mount '{name}' is not of type temp")
         found.make_node = _nodes_of(self, name)
-        return found
+        return cast("TempFileManager", found)
 
     @cached_property
     def _own_scratch(self) -> TempFileManager:
+        from .tempfiles import TempFileManager
+
         return TempFileManager()
 
     @property
@@ -285,7 +293,7 @@ class StorageManager:
         chosen = [mount for mount in mounts.values() if getattr(mount.backend, "is_scratch", False)]
         mount = chosen[0] if chosen else mounts.get("temp")
         found = getattr(mount.backend, "temp_manager", None) if mount else None
-        return found if isinstance(found, TempFileManager) else self._own_scratch
+        return self._own_scratch if found is None else found
 
     def close(self) -> None:
         """Closes every backend and removes owned temporary data; later calls raise. Idempotent."""

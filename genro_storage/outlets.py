@@ -1,19 +1,19 @@
-"""What hands the content of a node to others: HTTP clients, programs, archives."""
+"""What hands the content of a node to others: HTTP clients, programs, archives; each is imported when it is used."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
 from .names import NodeName
 from .types import Stat
-from .verbs import fetch, http, inline, process
-from .verbs import zip as zips
-from .verbs.answers import Look
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from .nodes import StorageNode
+    from .verbs import http, process
+    from .verbs import zip as zips
 
 
 class NodeOutlets(NodeName):
@@ -43,6 +43,9 @@ class NodeOutlets(NodeName):
         Conditions and ranges as RFC 9110; `download` or `download_name` offer it as a file to keep (RFC 6266);
         `cache_max_age` in seconds. Missing → 404, not allowed → 403, unreachable → 503.
         """
+        from .verbs import http
+        from .verbs.answers import Look
+
         look = Look(download, download_name, cache_max_age, content_type, charset)
         return http.serve(self._node, environ, start_response, look)
 
@@ -59,6 +62,9 @@ class NodeOutlets(NodeName):
         charset: str | None = None,
     ) -> None:
         """As `serve`, for ASGI: ``await node.serve_asgi(scope, receive, send)``."""
+        from .verbs import http
+        from .verbs.answers import Look
+
         look = Look(download, download_name, cache_max_age, content_type, charset)
         await http.serve_asgi(self._node, scope, receive, send, look)
 
@@ -66,12 +72,18 @@ class NodeOutlets(NodeName):
         self, *, download: bool = False, cache_max_age: int | None = None, charset: str | None = None
     ) -> http.WSGIApp:
         """A WSGI application that serves the files below this node, read-only; no listings."""
+        from .verbs import http
+        from .verbs.answers import Look
+
         return http.wsgi_app(self._node, Look(download, None, cache_max_age, None, charset))
 
     def asgi_app(
         self, *, download: bool = False, cache_max_age: int | None = None, charset: str | None = None
     ) -> http.ASGIApp:
         """An ASGI application that serves the files below this node, read-only; no listings."""
+        from .verbs import http
+        from .verbs.answers import Look
+
         return http.asgi_app(self._node, Look(download, None, cache_max_age, None, charset))
 
     # --- programs ---
@@ -92,6 +104,8 @@ class NodeOutlets(NodeName):
         gives what it printed. `callback()` runs after success. `async_mode` returns at once; a failure then goes to
         ``on_error(error)``, else to the log. The rest goes to `subprocess.run`, whose errors pass through.
         """
+        from .verbs import process
+
         if not async_mode:
             return process.call(args, callback, return_output, subprocess)
         process.background(args, callback, on_error, subprocess)
@@ -101,34 +115,46 @@ class NodeOutlets(NodeName):
         self, *args: Any, callback: process.Callback | None = None, return_output: bool = False, **subprocess: Any
     ) -> Future[str | None]:
         """As `call`, in the background; the future tells the output or the error."""
+        from .verbs import process
+
         return process.spawn(args, callback, return_output, subprocess)
 
     def arg(self, mode: str = "rw") -> process.NodeArgument:
         """This node as an argument of `call`: the program reads it (``r``), makes it anew (``w``) or both (``rw``)."""
+        from .verbs import process
+
         return process.argument(self._node, mode)
 
     # --- archives ---
 
     def zip(self, *, compression: str = "deflate") -> bytes:
         """This file or tree as a zip archive in memory; `compression` is ``deflate`` or ``store``."""
+        from .verbs import zip as zips
+
         return zips.whole(self.zip_stream(compression=compression))
 
-    def zip_stream(self, chunk: int = zips.CHUNK, *, compression: str = "deflate") -> zips.ZipStream:
+    def zip_stream(self, chunk: int = 64 << 10, *, compression: str = "deflate") -> zips.ZipStream:
         """The archive in pieces of about `chunk` bytes, in bounded memory; ``store`` tells its `length` before."""
+        from .verbs import zip as zips
+
         return zips.ZipStream(zips.of_node(self._node), chunk, compression)
 
     def zip_to(self, dest: StorageNode | str, *, compression: str = "deflate") -> StorageNode:
         """Writes the archive to another node, in bounded memory and in one step; returns that node."""
+        from .verbs import zip as zips
+
         target = self._manager.node(dest) if isinstance(dest, str) else dest
         return zips.stored(self.zip_stream(compression=compression), target)
 
     # --- text and the web ---
 
-    def to_base64(self, mime: str | None = None, include_uri: bool = True, max_size: int = inline.MAX_SIZE) -> str:
+    def to_base64(self, mime: str | None = None, include_uri: bool = True, max_size: int = 64 << 20) -> str:
         """The content in base64, as a ``data:`` URI unless `include_uri` is False.
 
         More than `max_size` bytes → `StorageQuotaError`.
         """
+        from .verbs import inline
+
         return inline.to_base64(self._node, mime, include_uri, max_size)
 
     def fill_from_url(
@@ -136,7 +162,7 @@ class NodeOutlets(NodeName):
         url: str,
         timeout: float = 30,
         *,
-        max_size: int = fetch.MAX_SIZE,
+        max_size: int = 1 << 30,
         allow_private: bool = False,
         max_redirects: int = 5,
         headers: Mapping[str, str] | None = None,
@@ -147,5 +173,7 @@ class NodeOutlets(NodeName):
         `allow_private`. More than `max_size` bytes → `StorageQuotaError`. `timeout`: seconds of silence, at most.
         Other failures → `StorageUnavailableError`; what is no such URL → `ValueError`. The old bytes stay.
         """
+        from .verbs import fetch
+
         limits = fetch.Limits(timeout, max_size, allow_private, max_redirects)
         return fetch.fill(self._node, url, limits, headers)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..nodes import StorageNode
 
 CHUNK = 1 << 16
-MAX_SIZE = 1 << 30
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _PLAIN = "/%:@!$&'()*+,;=~[]"

@@ -12,8 +12,6 @@ from ..exceptions import StorageIsADirectoryError, StorageQuotaError
 if TYPE_CHECKING:
     from ..nodes import StorageNode
 
-MAX_SIZE = 64 << 20
-
 
 def to_base64(node: StorageNode, mime: str | None, include_uri: bool, max_size: int) -> str:
     """See `StorageNode.to_base64`."""

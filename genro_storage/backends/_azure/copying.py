@@ -34,6 +34,7 @@ def copy_blob(target: Target, source: Client, key: str, version: str | None, tic
         sent["x-ms-source-if-match"] = quoted(found.etag or "")
     answer = target.sent(client.blob(target.key), sent | {"x-ms-copy-source": source.url(place)}, b"")
     status, copy = answer.headers.get("x-ms-copy-status"), answer.headers.get("x-ms-copy-id", "")
+    at_once, etag = status == "success", unquoted(answer.headers.get("etag"))
     while status == "pending":
         try:
             tick(0)
@@ -45,9 +46,11 @@ def copy_blob(target: Target, source: Client, key: str, version: str | None, tic
     if status != "success":
         raise StorageError(f"Azure did not copy it ({status})", retryable=True)
     made = target.head()
-    if made is None or (made.etag != unquoted(answer.headers.get("etag")) and copy == ""):
-        raise StorageError("the copy was replaced by somebody else at this moment", retryable=True)
-    tick(made.size or 0)
+    tick(options.size or 0 if made is None else made.size or 0)
+    if at_once and (made is None or made.etag != etag):  # replaced already; the copy was there all the same
+        return Stat(target.path, options.size, etag=etag, version_id=answer.headers.get("x-ms-version-id"))
+    if made is None:
+        raise StorageError("the copy was deleted by somebody else", retryable=True)
     return made
 
 

@@ -180,7 +180,7 @@ class RawReader(io.RawIOBase):
         elif whence == io.SEEK_CUR:
             offset += self._position
         if offset < 0:
-            raise ValueError(f"negative seek position {offset}")
+            raise io.UnsupportedOperation(f"negative seek position {offset}")  # an OSError, as of files: zipfile asks
         self._position = offset
         return offset
 

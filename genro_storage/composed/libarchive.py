@@ -149,10 +149,14 @@ class _Content:
         self._blocks = blocks
         self._skip = start
         self._rest = b""
+        self._next()  # now, while the archive is the one whose index was asked
 
-    def read(self, size: int = -1, /) -> bytes:
+    def _next(self) -> None:
         while not self._rest and (block := next(self._blocks, None)) is not None:
             self._rest, self._skip = block[self._skip :], max(0, self._skip - len(block))
+
+    def read(self, size: int = -1, /) -> bytes:
+        self._next()
         taken, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
         return taken
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import ssl
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import RLock
@@ -47,6 +48,7 @@ class Client:
         with self._lock:
             if self._client is None:
                 self._client, self._pid = httpx.Client(**self._settings), os.getpid()
+                weakref.finalize(self, _close, self._client, self._pid)
             return self._client
 
     def close(self) -> None:
@@ -54,6 +56,12 @@ class Client:
             client, self._client = self._client, None
             if client is not None and self._pid == os.getpid():
                 client.close()
+
+
+def _close(client: httpx.Client, pid: int) -> None:
+    """What a mount that nobody closed leaves; never by a child, whose connections these are not."""
+    if pid == os.getpid():
+        client.close()
 
 
 class HttpKeys(NetworkOptions, frozen=True, kw_only=True):

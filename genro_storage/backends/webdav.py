@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from io import BytesIO
 from typing import IO, ClassVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -172,7 +172,7 @@ class WebDavBackend(HttpStorage):
             there = self._there(path)
             if there is None or there.etag != options.if_match:
                 raise conflict(options.if_match, None if there is None else there.etag)
-            held = {"Overwrite": "T", "If": f"<{self.url(path)}> ([{options.if_match}])"}
+            held = {"Overwrite": "T", "If": f"<{urlsplit(self.url(path)).path}> ([{options.if_match}])"}
             self._change("MOVE", first, held, to=path)
         elif self._change("MOVE", first, {"Overwrite": "F"}, to=path, allow=(412,)) == 412:
             if options.if_absent:

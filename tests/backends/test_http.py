@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -347,8 +348,9 @@ def test_fork_and_pickle(caddy: Caddy, root: str) -> None:
 
 def test_connections_are_reused_and_closed(caddy: Caddy, root: str) -> None:
     backend = of(f"{caddy.endpoint}{root}", max_connections=8)
+    mount = mounted(backend, retries=3)  # httpcore may close a connection under the thread that has just taken it
     with ThreadPoolExecutor(40) as pool:
-        found = list(pool.map(lambda n: backend.get("d/\u00fc b#", n, n + 1)[0], range(100)))
+        found = list(pool.map(lambda n: mount.get("d/\u00fc b#", n, n + 1)[0], range(100)))
     assert found == [bytes([n]) for n in range(100)]
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(50):
@@ -360,6 +362,18 @@ def test_connections_are_reused_and_closed(caddy: Caddy, root: str) -> None:
     assert len(os.listdir("/proc/self/fd")) < before
     assert backend.stat("d").is_dir, "a closed backend connects anew"
     backend.close()
+
+
+def test_a_forgotten_backend_leaves_no_connection(caddy: Caddy, root: str) -> None:
+    def forgotten() -> None:
+        of(f"{caddy.endpoint}{root}").stat("d")
+
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        forgotten()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 # --- URLs without a mount ---

@@ -12,6 +12,7 @@ from genro_storage import StorageManager
 from genro_storage.backends.options import Secret
 from genro_storage.backends.webdav import ODD, WebDavBackend, WebDavOptions
 from genro_storage.exceptions import (
+    StorageConflictError,
     StorageError,
     StorageIsADirectoryError,
     StorageNotEmptyError,
@@ -273,3 +274,14 @@ def test_requests_per_verb(backend: WebDavBackend, monkeypatch: pytest.MonkeyPat
         seen.clear()
         verb()
         assert seen == wanted
+
+
+def test_the_server_judges_the_etag_too(backend: WebDavBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes between our look and the MOVE is seen by the server."""
+    backend.put("k", b"first")
+    stale = backend.stat("k")
+    backend.put("k", b"second one")
+    monkeypatch.setattr(backend, "_there", lambda path: stale)
+    with pytest.raises(StorageConflictError):
+        quick(backend).put("k", b"third", WriteOptions(if_match=stale.etag))
+    assert backend.get("k")[0] == b"second one"

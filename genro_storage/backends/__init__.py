@@ -24,6 +24,7 @@ _BUILTIN = {
     "memory": "genro_storage.backends.memory:MemoryBackend",
     "s3": "genro_storage.backends.s3:S3Backend",
     "sftp": "genro_storage.backends.sftp:SftpBackend",
+    "smb": "genro_storage.backends.smb:SmbBackend",
     "tar": "genro_storage.composed.tar:TarBackend",
     "temp": "genro_storage.backends.temp:TempBackend",
     "webdav": "genro_storage.backends.webdav:WebDavBackend",
@@ -32,14 +33,15 @@ _BUILTIN = {
 ALIASES = {"abfs": "azure", "az": "azure", "file": "local", "gs": "gcs", "https": "http"}
 _DRIVERS = {
     "azure": ("azure", "urllib3"),
-    "github": ("httpx",),
-    "git": ("dulwich",),
-    "libarchive": ("libarchive",),
-    "webdav": ("httpx",),
     "gcs": ("google", "urllib3"),
+    "git": ("dulwich",),
+    "github": ("httpx",),
     "http": ("httpx",),
+    "libarchive": ("libarchive",),
     "s3": ("s3fs", "aiobotocore", "botocore"),
     "sftp": ("paramiko",),
+    "smb": ("smbclient", "smbprotocol"),
+    "webdav": ("httpx",),
 }
 """Type → the modules its extra brings, to name the remedy when one is missing."""
 

@@ -64,6 +64,10 @@ class ServerStorage(StorageBackend):
         refuse_climbing(path)
         return "/" + "/".join(part for part in (self.root, path) if part)
 
+    def _new(self, path: str) -> str:
+        """As `_at`, of something that is to be made."""
+        return self._at(path)
+
     def translate(self, error: Exception) -> StorageError | None:
         if isinstance(error, Refused):
             return StorageError(f"the server refuses: {error}")
@@ -168,7 +172,7 @@ class ServerStorage(StorageBackend):
     # --- writing ---
 
     def writer(self, path: str, options: WriteOptions = PLAIN) -> ServerWriter:
-        self._at(path)
+        self._new(path)
         if options.if_match is not None or (options.if_absent and self.features.if_absent == "none"):
             raise UnsupportedOperation("this storage cannot judge that condition")
         return ServerWriter(lambda path, spool: self._store(path, spool, options), path, options)
@@ -243,7 +247,7 @@ class ServerStorage(StorageBackend):
             raise UnsupportedOperation("the other side is not on this server")
         if options.if_match is not None or (options.if_absent and self.features.if_absent == "none"):
             raise UnsupportedOperation("this storage cannot judge that condition")
-        old, new = source._at(source_path), self._at(path)
+        old, new = source._at(source_path), self._new(path)
         if not source_path or not path or new.startswith(f"{old}/"):
             raise StoragePathError("a directory cannot become a part of itself")
         with self._pool.session() as session:
@@ -291,7 +295,7 @@ class ServerStorage(StorageBackend):
     def mkdir(self, path: str) -> None:
         with self._pool.session() as session:
             try:
-                session.mkdir(self._at(path))
+                session.mkdir(self._new(path))
             except (FileNotFoundError, FileExistsError, PermissionError, Refused) as error:
                 if self._there(session, path) is not None:
                     raise StorageExistsError("Already exists") from error

@@ -8,15 +8,15 @@ from datetime import datetime
 from typing import IO, Any, BinaryIO, Self, cast
 
 from . import paths
-from .facts import NodeFacts
 from .outlets import NodeOutlets
+from .pathnames import PathNames
 from .types import Stat
 from .verbs import content, listing, localfile, opening, tree
 from .verbs import ranges as part
 from .verbs.versions import Which
 
 
-class StorageNode(NodeFacts, NodeOutlets):
+class StorageNode(PathNames, NodeOutlets):
     """A place: (manager, mount name, path, version).
 
     It never caches: each call asks the storage, and the mount is looked up by name each time, so that a reconfigured
@@ -195,6 +195,20 @@ class StorageNode(NodeFacts, NodeOutlets):
     def move_to(self, dest: StorageNode | str, **options: Any) -> StorageNode:
         """As `copy_to`; each source goes once its copy is proven."""
         return self._manager._transferred("move", self, dest, options)[0]
+
+    def copy(self, target: StorageNode | str, **options: Any) -> StorageNode:
+        return self.copy_to(target, **options)
+
+    def copy_into(self, target: StorageNode | str, **options: Any) -> StorageNode:
+        """Copies into a directory, under the same name."""
+        return self.copy_to(target, into=True, **options)
+
+    def move(self, target: StorageNode | str, **options: Any) -> StorageNode:
+        return self.move_to(target, **options)
+
+    def move_into(self, target: StorageNode | str, **options: Any) -> StorageNode:
+        """Moves into a directory, under the same name."""
+        return self.move_to(target, into=True, **options)
 
     def local_path(self, mode: str = "r") -> AbstractContextManager[str]:
         """``with node.local_path("rw") as path:`` a real file for other programs.

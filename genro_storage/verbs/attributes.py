@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from ..backends._labels import checked_tags
 from ..exceptions import StorageError, UnsupportedOperation
 from ..mount import Level
 from ..types import SignedRequest, SignOptions
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 LONGEST = 604_800
 """Seconds a signed request is valid at most (S3, Signature Version 4)."""
-MOST_TAGS, TAG_KEY, TAG_VALUE = 10, 128, 256
 
 _KEY = re.compile(r"[a-z0-9._-]+")
 
@@ -76,18 +76,6 @@ def set_tags(node: NodeName, tags: Mapping[str, str]) -> None:
     if not mount.can("set_tags"):
         raise _unsupported(node, "set_tags", "does not support tags")
     mount.use("set_tags", node.path, checked)
-
-
-def checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags within the limits that S3 and Azure share; else `ValueError`."""
-    if len(tags) > MOST_TAGS:
-        raise ValueError(f"{len(tags)} tags; there may be {MOST_TAGS}")
-    for key, value in tags.items():
-        if not 0 < len(_checked_text(key, "key")) <= TAG_KEY:
-            raise ValueError(f"tag key {key!r} has {len(key)} characters; there may be 1 to {TAG_KEY}")
-        if len(_checked_text(value, "value")) > TAG_VALUE:
-            raise ValueError(f"the value of tag {key!r} has {len(value)} characters; there may be {TAG_VALUE}")
-    return dict(tags)
 
 
 # --- addresses ---

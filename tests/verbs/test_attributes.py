@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from genro_storage import StorageManager
+from genro_storage.backends._labels import checked_tags
 from genro_storage.exceptions import StorageConfigError, StorageNotFoundError, UnsupportedOperation
-from genro_storage.verbs.attributes import checked_tags
 
 
 @pytest.fixture
@@ -78,11 +78,11 @@ def test_what_a_folder_cannot(storage: StorageManager) -> None:
     ("tags", "message"),
     [
         ({str(number): "" for number in range(11)}, "11 tags"),
-        ({"": "x"}, "0 characters"),
-        ({"k" * 129: "x"}, "129 characters"),
-        ({"k": "v" * 257}, "257 characters"),
-        ({"k": 1}, "a value is text"),
-        ({1: "v"}, "a key is text"),
+        ({"": "x"}, "name of 0 characters"),
+        ({"k" * 129: "x"}, "name of 129 characters"),
+        ({"k": "v" * 257}, "value of 257 characters"),
+        ({"k": 1}, "names and values are text"),
+        ({1: "v"}, "names and values are text"),
     ],
 )
 def test_tags_have_limits(tags: dict[str, str], message: str) -> None:

@@ -48,7 +48,8 @@ def copy_blob(target: Target, source: Client, key: str, version: str | None, tic
     made = target.head()
     tick(options.size or 0 if made is None else made.size or 0)
     if at_once and (made is None or made.etag != etag):  # replaced already; the copy was there all the same
-        return Stat(target.path, options.size, etag=etag, version_id=answer.headers.get("x-ms-version-id"))
+        version_id = answer.headers.get("x-ms-version-id") if target.versions else None
+        return Stat(target.path, options.size, etag=etag, version_id=version_id)
     if made is None:
         raise StorageError("the copy was deleted by somebody else", retryable=True)
     return made

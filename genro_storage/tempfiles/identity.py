@@ -6,11 +6,13 @@ import fcntl
 import os
 import stat
 import struct
+import sys
 from types import TracebackType
 from typing import NamedTuple, Self
 
 # _IOR('v', 1, long); what comes back is an int.
 _GETVERSION = 0x80007601 | struct.calcsize("l") << 16
+_ROOM = bytes(8)
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _HAS_BIRTH = hasattr(os.stat_result, "st_birthtime")
@@ -57,8 +59,7 @@ def _generation(name: str, dir_fd: int | None) -> int:
     except OSError:
         return 0
     try:
-        found: int = struct.unpack_from("I", fcntl.ioctl(fd, _GETVERSION, bytes(8)))[0]
-        return found
+        return int.from_bytes(fcntl.ioctl(fd, _GETVERSION, _ROOM)[:4], sys.byteorder)
     except OSError:
         return 0
     finally:

@@ -74,7 +74,7 @@ class Limiter(Keeper):
     def _taken(self, size: int, files: int) -> str | None:
         """Reserves it; or says why there is no room."""
         problem = self._short_of_space(size)
-        if problem or (self.max_files is None and self.max_total_bytes is None):
+        if problem or ((self.max_files is None or not files) and self.max_total_bytes is None):
             return problem
         with self._room_lock:
             if self._known is None or time.monotonic() > self._look_again:

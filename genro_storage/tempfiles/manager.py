@@ -237,7 +237,7 @@ class TempFileManager(Teller):
         """
         _check_name(name)
         owner = self._own()
-        self._look_again = 0.0
+        self._look_again = 0.0  # programs fill scratch space without asking
         self.take_room(size or 0)
         folder = f"{owner.path}/s-{token()}"
         with translating("make scratch directory", folder):

@@ -77,15 +77,14 @@ class Registry:
     def due(self, max_age: float, force: bool) -> list[tuple[str, Entry]]:
         """What is to be deleted now, the oldest first."""
         with self.lock:
-            now, failures = self._clock(), self._failures
-            return sorted(
-                (
-                    (path, entry)
-                    for path, entry in self.entries.items()
-                    if force or (now - entry.born >= max_age and (path not in failures or failures[path].due <= now))
-                ),
-                key=lambda item: item[1].born,
-            )
+            now, failures = self._clock(), dict(self._failures)
+            entries = list(self.entries.items())
+        found = (
+            (path, entry)
+            for path, entry in entries
+            if force or (now - entry.born >= max_age and (path not in failures or failures[path].due <= now))
+        )
+        return sorted(found, key=lambda item: item[1].born)
 
     def evictable(self) -> list[tuple[str, Entry]]:
         """What may go to make room, the least recently registered first."""

@@ -90,6 +90,11 @@ class Options(Struct, frozen=True, kw_only=True):
 
     path: str = ""
 
+    def __repr__(self) -> str:
+        """Without a secret: options get into logs by their containers' repr."""
+        fields = shown({name: getattr(self, name) for name in self.__struct_fields__})
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+
 
 class NetworkOptions(Options, frozen=True, kw_only=True):
     """The keys that every type behind a network shares; seconds per request."""

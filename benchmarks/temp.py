@@ -11,13 +11,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 
 from genro_storage.tempfiles import TempFileManager
 
 ROUNDS = 3
-SMALL = 2000
+SMALL = 1000
 
 
 def mkstemp(directory: str) -> None:
@@ -42,6 +44,110 @@ def scratch(manager: TempFileManager) -> None:
     for _ in range(SMALL):
         with manager.scratch("report.csv"):
             pass
+
+
+class Registered:
+    """Files to register, and the peer: a dict under a lock that forgets all in a crash."""
+
+    def __init__(self, folder: str, count: int = 5000) -> None:
+        self.folder = folder
+        self.count = count
+        self.lock = threading.Lock()
+        self.files: dict[str, float] = {}
+
+    def make(self) -> list[str]:
+        paths = [f"{self.folder}/{number}" for number in range(self.count)]
+        for path in paths:
+            open(path, "wb").close()
+        return paths
+
+    def register(self, path: str) -> None:
+        path = os.path.abspath(path)
+        if os.path.exists(path):
+            with self.lock:
+                self.files[path] = time.time()
+
+    def cleanup(self) -> None:
+        with self.lock:
+            for path in list(self.files):
+                os.remove(path)
+                del self.files[path]
+
+
+def registration(base: str, manager: TempFileManager) -> list[bool]:
+    """`register_file`, `register_files` and `cleanup` beside the peer, over the same files."""
+    peer = Registered(f"{base}/registered")
+    os.mkdir(peer.folder)
+    paths = peer.make()
+
+    def one_by_one() -> None:
+        for path in paths:
+            manager.register_file(path)
+
+    def theirs() -> None:
+        for path in paths:
+            peer.register(path)
+
+    def their_cleanup() -> float:
+        peer.make()
+        theirs()
+        return timed(peer.cleanup)
+
+    def our_cleanup() -> float:
+        peer.make()
+        manager.register_files(paths)
+        took = timed(manager.clear_all)
+        assert manager.last_report.removed == len(paths), manager.last_report
+        return took
+
+    count = peer.count
+    return [
+        compare(f"register_file, {count}", 0.25, lambda: timed(theirs), lambda: timed(one_by_one)),
+        compare(
+            f"register_files, {count}", 0.3, lambda: timed(theirs), lambda: timed(lambda: manager.register_files(paths))
+        ),
+        compare(f"cleanup(force=True), {count}", 0.6, their_cleanup, our_cleanup),
+        latency(manager, peer),
+    ]
+
+
+def latency(manager: TempFileManager, peer: Registered) -> bool:
+    """The 99th percentile of `register_file` while another thread cleans."""
+    manager.register_files(peer.make())
+    os.mkdir(f"{peer.folder}/others")
+    others = iter(Registered(f"{peer.folder}/others").make())
+    cleaning = threading.Thread(target=manager.clear_all)
+    took = []
+    cleaning.start()
+    while cleaning.is_alive():
+        took.append(timed(lambda: manager.register_file(next(others))))
+        time.sleep(0.0005)
+    cleaning.join()
+    worst = sorted(took)[int(len(took) * 0.99)]
+    print(f"{'registration meanwhile, p99':<42} {'':12} {worst * 1e3:9.2f} ms         bar 2 ms")
+    return worst <= 0.002
+
+
+def memory(base: str, count: int = 20_000) -> bool:
+    """Bytes per tracked file beside a dict of path and float, by tracemalloc."""
+    folder = f"{base}/many"
+    os.mkdir(folder)
+    paths = Registered(folder, count).make()
+
+    def grown(work: Callable[[list[str]], object]) -> float:
+        tracemalloc.start()
+        kept = work([f"{path}/" for path in paths])
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        del kept
+        return size / count
+
+    with TempFileManager(f"{base}/memory", background=False) as manager:
+        # The copies of the paths count too: with a slash, so that they are new; `register_files` takes it off.
+        theirs = grown(lambda copies: {path: time.time() for path in copies})
+        ours = grown(lambda copies: manager.register_files(copies))
+    print(f"{'memory per tracked file':<42} {theirs:9.0f} B  {ours:9.0f} B  {ours / theirs:6.2f}x  bar 2.5x at most")
+    return ours <= 2.5 * theirs
 
 
 def fill(base: str, owners: int = 20, files: int = 1000) -> None:
@@ -117,6 +223,8 @@ def main() -> int:
                 lambda: timed(lambda: temporary_directory(peers)),
                 lambda: timed(lambda: scratch(manager)),
             ),
+            *registration(base, manager),
+            memory(base),
             sweeps(base),
             first_file(base),
         ]

@@ -8,7 +8,6 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 
 from .identity import Identity, Remover
 from .lease import Owner
@@ -40,7 +39,9 @@ class Journal:
         """Makes it anew with these files only, in one step."""
         fresh = f"{NAME}.new"
         lines = _tracked(files.items())
-        with self._held() as owner:
+        owner = self._owner
+        with owner.pen:
+            self._check()
             fd = os.open(fresh, _WRITE | os.O_TRUNC, 0o600, dir_fd=owner.fd)
             try:
                 self._write(fd, lines, "")
@@ -54,7 +55,9 @@ class Journal:
             self.lines, self._torn = len(lines), False
 
     def _append(self, lines: list[str]) -> None:
-        with self._held() as owner:
+        owner = self._owner
+        with owner.pen:
+            self._check()
             if owner.journal < 0:
                 owner.journal = os.open(NAME, _WRITE, 0o600, dir_fd=owner.fd)
             # A line that a full disk cut short ends here, or it would spoil the next one.
@@ -70,12 +73,9 @@ class Journal:
         if self._fsync:
             os.fsync(fd)
 
-    @contextmanager
-    def _held(self) -> Iterator[Owner]:
-        with self._owner.pen:
-            if self._owner.fd < 0:
-                raise OSError(errno.EBADF, "this directory was released")
-            yield self._owner
+    def _check(self) -> None:
+        if self._owner.fd < 0:
+            raise OSError(errno.EBADF, "this directory was released")
 
 
 def _tracked(files: Iterable[tuple[str, Identity]]) -> list[str]:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from . import config, paths, table, transfer
 from .backends import register_backend_type
 from .backends.base import StorageBackend
-from .capabilities import BackendCapabilities
 from .exceptions import StorageConfigError, StorageError, StorageMountNotFoundError, StoragePathError
 from .mount import Mount
+from .mountinfo import MountCheck, MountInfo, checked, told
 from .nodes import StorageNode
 from .transfer import TransferReport
 from .verbs.versions import Which
@@ -39,17 +39,6 @@ BUILTIN_MOUNTS: tuple[dict[str, Any], ...] = (
 
 _managers: weakref.WeakValueDictionary[str, StorageManager] = weakref.WeakValueDictionary()
 """By identity, so that a node unpickled in its own process finds its own manager."""
-
-
-class MountInfo(NamedTuple):
-    """What `StorageManager.mounts` tells of one mount; secrets are shown as ``***``."""
-
-    name: str
-    type: str
-    permissions: str
-    root: str
-    capabilities: BackendCapabilities
-    options: Mapping[str, Any]
 
 
 class StorageManager:
@@ -131,17 +120,15 @@ class StorageManager:
     def mounts(self) -> Mapping[str, MountInfo]:
         """name → `MountInfo`, read-only."""
         current = self._table
+        views = {name: StorageNode(self, name, "").capabilities for name in current.mounts}
         return MappingProxyType(
-            {name: self._info(current.entries[name], mount) for name, mount in current.mounts.items()}
+            {name: told(current.entries[name], current.mounts[name], view) for name, view in views.items()}
         )
 
-    def _info(self, entry: table.Entry, mount: Mount) -> MountInfo:
-        try:
-            root = mount.backend.native_path("")
-        except StorageError:  # told by a function that has none to tell here
-            root = ""
-        view = StorageNode(self, mount.name, "").capabilities
-        return MountInfo(mount.name, entry.type, mount.level.name, root, view, MappingProxyType(table.redacted(mount)))
+    def check(self, name: str | None = None) -> list[MountCheck]:
+        """Asks each mount (or one) with one real request: does it answer, how fast, and what only a server knows."""
+        names = list(self._table.mounts) if name is None else [name]
+        return [checked(self._mount(one)) for one in names]
 
     @property
     def _mounts(self) -> Mapping[str, Mount]:

@@ -137,6 +137,14 @@ class StorageBackend:
         twin.root = join(self.root, path)
         return twin
 
+    def check(self) -> Mapping[str, str]:
+        """One real request that shows that the storage answers; returns facts that only it knows."""
+        try:
+            next(iter(self.scan("", limit=1, facts=False)), None)
+        except UnsupportedOperation:  # it lists nothing, but it may answer
+            self.has("")
+        return {}
+
     def close(self) -> None:
         """Releases what the backend holds. Idempotent."""
 

@@ -102,6 +102,10 @@ class S3Backend(StorageBackend):
         """The exact key of a path."""
         return f"{self.root}/{path}" if self.root else path
 
+    def check(self) -> Mapping[str, str]:
+        answer = self._run(self._connection.client.get_bucket_versioning(**self._common))
+        return {"versioning": str(answer.get("Status", "off")).lower()}
+
     def close(self) -> None:
         self._connection.close()
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..console import escaped, human_size, local_time
 from ..facts import facts_of
+from ..failures import FAILED, OK
 from ..registry import Verb
 from ..session import Session
 
 if TYPE_CHECKING:
-    from ...manager import MountInfo
+    from ...mountinfo import MountInfo
     from ...nodes import StorageNode
     from ...types import Stat
 
@@ -49,7 +50,26 @@ def _lines(facts: dict[str, Any], entry: Stat, *, exact: bool) -> list[str]:
     return [heading, *(f"  {key:<13} {escaped(str(value))}" for key, value in shown.items())]
 
 
+def _mounts_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="ask each mount with one request whether it answers")
+
+
+def _check(session: Session) -> int:
+    code = OK
+    for check in session.places.configure().check():
+        facts = {**check.facts, "latency": round(check.latency, 4)}
+        if check.error is not None:
+            session.console.error(check.error)
+            code = FAILED
+            continue
+        told = " ".join(f"{key}={value}" for key, value in facts.items())
+        session.console.result(f"{check.name}  ok  {told}", {"name": check.name, "ok": True, **facts})
+    return code
+
+
 def _mounts(session: Session, options: Namespace) -> int:
+    if options.check:
+        return _check(session)
     mounts = session.places.configure().mounts
     names = max((len(name) for name in mounts), default=0)
     kinds = max((len(info.type) for info in mounts.values()), default=0)
@@ -68,5 +88,5 @@ def _keys(info: MountInfo) -> dict[str, Any]:
 
 VERBS = {
     "stat": Verb("PATH…", 1, _stat_options, _stat),
-    "mounts": Verb("", 0, lambda parser: None, _mounts),
+    "mounts": Verb("", 0, _mounts_options, _mounts),
 }

@@ -43,6 +43,9 @@ class Forwarding(StorageBackend):
     def translate(self, error: Exception) -> StorageError | None:
         return self.prototype.translate(error)
 
+    def check(self) -> Mapping[str, str]:
+        return self.prototype.check()
+
     def close(self) -> None:
         self.prototype.close()
 
@@ -142,7 +145,10 @@ class Forwarding(StorageBackend):
 
     def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
         backend, there = self.route(path)
-        backend.delete(there, version=version, if_match=if_match)
+        if version is None and if_match is None:  # a driver of the simple five takes nothing else
+            backend.delete(there)
+        else:
+            backend.delete(there, version=version, if_match=if_match)
 
     def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
         for path in paths:

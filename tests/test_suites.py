@@ -146,12 +146,6 @@ class TestMiniStackVersioned(BackendSuite):
         yield backend
         backend.close()
 
-    def test_a_deletion_is_not_read(self, backend: StorageBackend) -> None:
-        """This server gives it as a file of no bytes, where AWS and SeaweedFS refuse."""
-        backend.put("f", b"1")
-        backend.delete("f")
-        assert backend.get("f", version=next(backend.versions("f")).version_id)[0] == b""
-
 
 # --- pairs ---
 

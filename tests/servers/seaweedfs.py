@@ -32,6 +32,7 @@ class SeaweedFS(S3Server):
             f"-filer.port={filer}",
             f"-s3.port={self.port}",
             f"-admin.port={admin}",
+            "-volume.max=100000",  # each bucket takes several; by default the free disk space sets a limit
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-admin.ui=false",

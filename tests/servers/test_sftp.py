@@ -121,7 +121,7 @@ def test_a_password(password_sftp: PasswordSftp) -> None:
             session.rename(f"{root}/a", f"{root}/b")
         assert caught.value.errno is None
         session.posix_rename(f"{root}/a", f"{root}/b")
-        assert session.listdir("/") == [root.removeprefix("/")]
+        assert root.removeprefix("/") in session.listdir("/")
         assert session.normalize("/../..") == "/"
     assert password_sftp.files(root) == {"b": b""}
     with pytest.raises(paramiko.AuthenticationException):

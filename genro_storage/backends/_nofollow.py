@@ -125,7 +125,7 @@ class Tree:
         for attempt in range(_RACES):
             at, name = self.locate(path, through=attempt > 0)
             try:
-                st = os.stat(name, dir_fd=at, follow_symlinks=False)
+                st = os.lstat(name) if at is None else os.stat(name, dir_fd=at, follow_symlinks=False)
                 kind = st.st_mode & KIND
                 if kind == LINK:
                     continue

@@ -13,6 +13,7 @@ from . import paths
 from .exceptions import StorageNotADirectoryError, StorageNotFoundError, UnsupportedOperation
 from .facts import NO, YES, NodeFacts, Predicate
 from .types import Stat
+from .verbs import attributes
 
 
 class PathInfo:
@@ -136,6 +137,14 @@ class PathNames(NodeFacts):
             self._cannot(operation, "this storage tells no owner")
         return self.mount.guard.call(operation, self._path, os.stat, own)
 
+    def chmod(self, mode: int, *, follow_symlinks: bool = True) -> None:
+        """Sets the permission bits, where the storage has them (local, temp, sftp); of a link, its target's."""
+        attributes.set_mode(self, mode, follow_symlinks)
+
+    def lchmod(self, mode: int) -> None:
+        """As `chmod`, but never through a link: those have no permission bits of their own here."""
+        attributes.set_mode(self, mode, follow_symlinks=False)
+
     # --- what is at most a special file of a local folder, and never opened ---
 
     def _special(self) -> Predicate:
@@ -152,12 +161,6 @@ class PathNames(NodeFacts):
 
     def _cannot(self, operation: str, reason: str) -> NoReturn:
         raise self.mount.guard.failure(UnsupportedOperation(reason), operation, self._path)
-
-    def chmod(self, mode: int, *, follow_symlinks: bool = True) -> NoReturn:
-        self._cannot("chmod", "nodes have no permission bits to set; a real file's are at resolved_path")
-
-    def lchmod(self, mode: int) -> NoReturn:
-        self._cannot("lchmod", "nodes have no permission bits to set")
 
     def hardlink_to(self, target: object) -> NoReturn:
         self._cannot("hardlink_to", "a mount makes no hard links; use copy_to or symlink_to")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import getpass
 import os
 import pathlib
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from genro_storage import StorageManager, StorageNode
-from genro_storage.exceptions import StorageNotFoundError, UnsupportedOperation
+from genro_storage.exceptions import StorageNotFoundError, StoragePermissionError, UnsupportedOperation
 
 NEWER = {
     *("copy", "copy_into", "from_uri", "full_match", "info", "is_junction"),
@@ -97,3 +98,38 @@ def test_what_a_node_cannot_mean(storage: StorageManager) -> None:
     ):  # fmt: skip
         with pytest.raises(UnsupportedOperation):
             verb()
+
+
+def test_permission_bits_as_pathlib_sets_them(storage: StorageManager, tmp_path: Path) -> None:
+    node = storage.node("l:d/f")
+    node.write_bytes(b"1")
+    real = Path(node.resolved_path or "")
+    for mode in (0o640, 0o4755, 0):
+        node.chmod(mode)
+        assert stat.S_IMODE(real.stat().st_mode) == mode
+    node.parent.chmod(0o750)
+    assert stat.S_IMODE(real.parent.stat().st_mode) == 0o750
+    link = storage.node("l:link")
+    link.symlink_to("l:d/f")
+    link.chmod(0o600)
+    node.lchmod(0o644)
+    assert (stat.S_IMODE(real.stat().st_mode), node.stat().mode) == (0o644, 0o644)
+    for refused in (lambda: link.lchmod(0o600), lambda: link.chmod(0o600, follow_symlinks=False)):
+        with pytest.raises(UnsupportedOperation, match="link itself"):
+            refused()
+    with pytest.raises(StorageNotFoundError):
+        storage.node("l:absent").chmod(0o600)
+
+
+def test_permission_bits_follow_permissions_and_links(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "secret").touch(0o644)
+    (tmp_path / "base/out").symlink_to("../secret")
+    (tmp_path / "base/f").touch(0o644)
+    local = {"name": "l", "type": "local", "path": str(tmp_path / "base")}
+    with StorageManager([local, {"name": "r", "path": "l:", "permissions": "readonly"}]) as storage:
+        for node in (storage.node("l:out"), storage.node("r:f")):
+            with pytest.raises(StoragePermissionError):
+                node.chmod(0o600)
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "base/f").stat().st_mode) == 0o644

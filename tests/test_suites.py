@@ -54,7 +54,8 @@ class TestLocalBelow(BackendSuite):
 
 class TestMemoryBelow(BackendSuite):
     lacks = OBJECT_STORE | {
-        *("free_space", "hashes", "implied_dirs", "keeps_mode", "metadata", "readlink", "surrogates", "symlink")
+        *("free_space", "hashes", "implied_dirs", "keeps_mode", "metadata", "readlink", "surrogates"),
+        *("set_mode", "symlink"),
     }
 
     @pytest.fixture
@@ -98,7 +99,7 @@ class TestSeaweedFS(BackendSuite):
     lacks = frozenset(
         {
             *("edit", "free_space", "keeps_mode", "public_url", "readlink", "real_dirs", "rename_from", "set_mtime"),
-            *("surrogates", "symlink", "tells_missing"),
+            *("set_mode", "surrogates", "symlink", "tells_missing"),
         }
     )
     unkept = frozenset({"ordered", "versions"})

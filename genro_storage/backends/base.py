@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cache
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 from ..exceptions import (
     StorageConflictError,
@@ -20,10 +20,11 @@ from ._bytes import BytesReader as BytesReader
 from ._bytes import BytesWriter as BytesWriter
 from ._bytes import check_size as check_size
 from ._bytes import cut as cut
+from .handles import BackendEditor as BackendEditor
+from .handles import BackendReader as BackendReader
+from .handles import BackendWriter as BackendWriter
+from .handles import Tick as Tick
 from .options import Context, Options
-
-Tick = Callable[[int], object]
-"""Called with bytes done; may wait (bandwidth) and may raise (cancel)."""
 
 PAGE = 1000
 
@@ -40,6 +41,7 @@ ABILITIES = frozenset(
         "rename_from",
         "rmdir",
         "set_metadata",
+        "set_mode",
         "set_mtime",
         "set_tags",
         "sign",
@@ -48,44 +50,6 @@ ABILITIES = frozenset(
         "walk",
     }
 )
-
-
-class BackendReader(Protocol):
-    """Bytes of one object, front to back. `stat` are the facts of these very bytes."""
-
-    stat: Stat
-
-    def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes (all that is left if negative); b"" at the end."""
-
-    def close(self) -> None: ...
-
-
-class BackendWriter(Protocol):
-    """Bytes nobody sees before `commit`.
-
-    After a retryable error, `write(b"")` or `commit()` may be called again: nothing given before is lost.
-    """
-
-    def write(self, data: bytes | bytearray | memoryview) -> object: ...
-
-    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
-        """Judges conditions and announced size, checks the hashes it can, makes the bytes visible in one step."""
-
-    def discard(self) -> None:
-        """Gives up: the old bytes stay. Idempotent, never raises, does nothing after a commit."""
-
-
-class BackendEditor(Protocol):
-    """A file changed in place: what `+` and `a` modes need."""
-
-    def readinto(self, buffer: memoryview) -> int: ...
-    def write(self, data: bytes | bytearray | memoryview) -> int: ...
-    def seek(self, offset: int, whence: int = 0) -> int: ...
-    def tell(self) -> int: ...
-    def truncate(self, size: int) -> int: ...
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class StorageBackend:
@@ -292,6 +256,10 @@ class StorageBackend:
     def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
         """Removes exactly these keys with few requests; yields the failures only."""
         raise UnsupportedOperation("this storage cannot delete many at once")
+
+    def set_mode(self, path: str, mode: int) -> None:
+        """Sets the permission bits; of a link, those of what it leads to."""
+        raise UnsupportedOperation("this storage has no permission bits")
 
     def set_mtime(self, path: str, mtime: float) -> None:
         """Sets the time of last change, POSIX seconds."""

@@ -164,6 +164,10 @@ class Forwarding(StorageBackend):
         backend, there = self.route(path)
         backend.rmdir(there)
 
+    def set_mode(self, path: str, mode: int) -> None:
+        backend, there = self.route(path)
+        backend.set_mode(there, mode)
+
     def set_mtime(self, path: str, mtime: float) -> None:
         backend, there = self.route(path)
         backend.set_mtime(there, mtime)

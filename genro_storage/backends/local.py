@@ -18,14 +18,13 @@ from ..exceptions import (
 )
 from ..paths import Rules, join
 from ..types import PLAIN, Stat, WriteOptions
-from . import _kernel
+from . import _attributes, _kernel
 from ._localfile import (
     NAMELESS,
     LocalReader,
     LocalWriter,
     described,
     locked,
-    nanoseconds,
     put_new,
     read_all,
     read_exactly,
@@ -365,11 +364,11 @@ class LocalStorage(StorageBackend):
                     raise
         return self.stat(path)
 
+    def set_mode(self, path: str, mode: int) -> None:
+        _attributes.set_mode(self._tree, path, mode)
+
     def set_mtime(self, path: str, mtime: float) -> None:
-        through = self.stat(path).is_symlink
-        with self._tree.spot(path, through=through) as (at, name):
-            st = os.stat(name, dir_fd=at, follow_symlinks=False)
-            os.utime(name, ns=(st.st_atime_ns, nanoseconds(mtime)), dir_fd=at, follow_symlinks=False)
+        _attributes.set_mtime(self._tree, path, mtime)
 
     def symlink(self, path: str, target: str) -> None:
         """Makes a relative link; its target stays below the root of the mount, existing or not."""

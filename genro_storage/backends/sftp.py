@@ -98,6 +98,10 @@ class SftpBackend(ServerStorage):
             native = _ssh_of(session).client.normalize(_ssh.encoded(native))
         return native, None if there.mode is None else there.mode & 0o777
 
+    def set_mode(self, path: str, mode: int) -> None:
+        with self._pool.session() as session:
+            _ssh_of(session).client.chmod(_ssh.encoded(self._at(path)), mode)
+
     def symlink(self, path: str, target: str) -> None:
         """Makes a relative link; its target stays below the root of the mount, existing or not."""
         goal = "/" + below(self.root, target)

@@ -143,7 +143,7 @@ class StagedZip(TempBackend):
 
     @property
     def abilities(self) -> frozenset[str]:
-        return super().abilities - {"symlink", "readlink", "free_space"}
+        return super().abilities - {"symlink", "readlink", "free_space", "set_mode"}
 
     @property
     def _tree(self) -> Tree:

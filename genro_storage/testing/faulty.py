@@ -160,6 +160,9 @@ class FaultyBackend(StorageBackend):
     def rename_from(self, source: StorageBackend, source_path: str, path: str, options: WriteOptions = PLAIN) -> Stat:
         return self.plan.run("rename_from", lambda: self.inner.rename_from(_real(source), source_path, path, options))
 
+    def set_mode(self, path: str, mode: int) -> None:
+        self.plan.run("set_mode", lambda: self.inner.set_mode(path, mode))
+
     def set_mtime(self, path: str, mtime: float) -> None:
         self.plan.run("set_mtime", lambda: self.inner.set_mtime(path, mtime))
 

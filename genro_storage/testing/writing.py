@@ -277,6 +277,16 @@ class Writing(Cases):
             write(mount, "f", b"1", WriteOptions(mode=mode))
             assert mount.stat("f").mode == mode
 
+    @needs("set_mode")
+    def test_set_mode(self, mount: Mount) -> None:
+        mount.put("d/f", b"1")
+        for mode in (0o600, 0o755):
+            mount.use("set_mode", "d/f", mode)
+            assert mount.stat("d/f").mode == mode
+        assert mount.get("d/f")[0] == b"1"
+        with pytest.raises(StorageNotFoundError):
+            mount.use("set_mode", "d/absent", 0o600)
+
     @needs("set_mtime")
     def test_set_mtime(self, mount: Mount) -> None:
         mount.put("d/f", b"1")

@@ -1,4 +1,4 @@
-"""What is known beside the bytes: metadata, tags, and addresses for others."""
+"""What is known beside the bytes: metadata, tags, permission bits, and addresses for others."""
 
 from __future__ import annotations
 
@@ -76,6 +76,18 @@ def set_tags(node: NodeName, tags: Mapping[str, str]) -> None:
     if not mount.can("set_tags"):
         raise _unsupported(node, "set_tags", "does not support tags")
     mount.use("set_tags", node.path, checked)
+
+
+def set_mode(node: NodeName, mode: int, follow_symlinks: bool) -> None:
+    """Sets the permission bits of a file or directory; of a link, those of what it leads to."""
+    content.refuse_snapshot(node)
+    mount = node.mount
+    mount.require(Level.readwrite, "chmod", node.path)
+    if not mount.can("set_mode"):
+        raise _unsupported(node, "chmod", "has no permission bits to set")
+    if not follow_symlinks and mount.stat(node.path).is_symlink:
+        raise _unsupported(node, "chmod", "sets no permission bits of a link itself")
+    mount.use("set_mode", node.path, mode)
 
 
 # --- addresses ---

@@ -326,6 +326,7 @@ HOSTILE: dict[str, Callable[[Mount, int], object]] = {
     "rename": lambda m, n: (m.put("x", b"1"), m.rename_from(m, "x", f"d/e/{n}")),
     "copy": lambda m, n: m.copy_from(m, "d/e/f", f"copy{n}"),
     "symlink": lambda m, n: m.symlink(f"d/e/{n}", "d"),
+    "set_mode": lambda m, n: m.use("set_mode", "d/e/f", 0o600),
     "set_mtime": lambda m, n: m.set_mtime("d/e/f", 5.0),
     "rooted": lambda m, n: m.backend.rooted("d/e").get("f")[0],
 }
@@ -339,7 +340,7 @@ def test_a_directory_swapped_for_a_link(tmp_path: Path, verb: str) -> None:
         (tmp_path / folder / "f").write_text(text)
     secret = tmp_path / "outside/e"
     (secret / "victim").write_text("outside, longer")
-    before = {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(secret)}
+    before = {entry.name: (entry.stat().st_mtime_ns, entry.stat().st_mode) for entry in os.scandir(secret)}
     m = mount(tmp_path / "base")
     done, refused = 0, 0
     with swapping(tmp_path / "base/d", tmp_path / "outside"):
@@ -353,7 +354,8 @@ def test_a_directory_swapped_for_a_link(tmp_path: Path, verb: str) -> None:
                 continue
             done += 1
             assert result == b"inside" or not isinstance(result, bytes), result
-    assert {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(secret)} == before
+    now = {entry.name: (entry.stat().st_mtime_ns, entry.stat().st_mode) for entry in os.scandir(secret)}
+    assert now == before
     assert sorted(os.listdir(tmp_path / "outside")) == ["e"]
     for copied in (tmp_path / "base").glob("copy*"):
         assert copied.read_text() == "inside"

@@ -34,7 +34,8 @@ def storage(store: str = "", path: str = "", context: Context = Context("m", "ma
 
 class TestMemory(BackendSuite):
     lacks = OBJECT_STORE | {
-        *("free_space", "hashes", "implied_dirs", "keeps_mode", "metadata", "readlink", "surrogates", "symlink")
+        *("free_space", "hashes", "implied_dirs", "keeps_mode", "metadata", "readlink", "surrogates"),
+        *("set_mode", "symlink"),
     }
 
     @pytest.fixture

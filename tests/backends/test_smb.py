@@ -42,6 +42,7 @@ LACKS = OBJECT_STORE | {
         "keeps_mode",
         "metadata",
         "readlink",
+        "set_mode",
         "surrogates",
         "symlink",
         "walk",

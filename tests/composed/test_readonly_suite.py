@@ -35,7 +35,7 @@ LACKS = OBJECT_STORE | {
         "hashes",
     ),
     *("if_absent", "if_match", "implied_dirs", "keeps_mode", "keeps_mtime", "metadata", "readlink", "rename_from"),
-    *("set_mtime", "symlink", "walk"),
+    *("set_mode", "set_mtime", "symlink", "walk"),
 }
 
 

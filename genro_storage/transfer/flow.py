@@ -1,36 +1,111 @@
-"""What all files of one transfer share: the wish to stop, and the memory they may hold together."""
+"""What all files of one transfer share: the wish to stop, the time they have, the memory and the bytes per second."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
+from typing import Generic, Protocol, TypeVar
 
-from ..exceptions import TransferCancelled
+from ..exceptions import StorageTimeoutError, TransferCancelled
+from .pace import Bandwidth
+
+T = TypeVar("T")
 
 BUFFER = 32 << 20
+POLL = 0.1
+"""Seconds between two looks at what may stop a transfer."""
+GRACE = 1.0
+"""Seconds that a stopped transfer waits for threads of which nothing is heard."""
+PATIENCE = 10.0
+"""The longest such wait, where bytes are known to come slowly."""
+STEP = 8 << 20
+"""Bytes between two ticks, at most."""
+
+
+class Cancel(Protocol):
+    """What `cancel=` takes, for example a `threading.Event`."""
+
+    def is_set(self) -> bool: ...
 
 
 class Flow:
-    """Cancelling and a byte budget; thread-safe."""
+    """Stopping, a deadline, a byte budget, a rate; thread-safe."""
 
-    def __init__(self, buffer: int = BUFFER) -> None:
+    def __init__(
+        self,
+        buffer: int = BUFFER,
+        *,
+        bandwidth: float | None = None,
+        cancel: Cancel | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        """`bandwidth` in bytes per second, `deadline` in seconds from now."""
         self._stop = threading.Event()
-        self._buffer = self._left = buffer
-        self._room = threading.Condition()
+        self._budget = _Budget(buffer, self._stop)
+        self._bandwidth = None if bandwidth is None else Bandwidth(bandwidth)
+        self._wish = cancel
+        self._begun = time.monotonic()
+        self._end = None if deadline is None else self._begun + deadline
+        self._deadline = deadline
+        self._moved = _Moved()
+
+    # --- stopping ---
 
     def cancel(self) -> None:
         """Makes every `tick` and `wait` raise from now on."""
         self._stop.set()
+        self._budget.wake()
 
     @property
     def cancelled(self) -> bool:
         return self._stop.is_set()
 
+    @property
+    def watched(self) -> bool:
+        """Whether something else than the caller's own thread may stop it."""
+        return self._wish is not None or self._end is not None
+
+    def poll(self) -> None:
+        """Looks at `cancel` and the deadline, in the caller's thread; raises `TransferCancelled` or a timeout."""
+        if self._wish is not None and self._wish.is_set():
+            self.cancel()
+            raise TransferCancelled("the transfer was cancelled")
+        if self._end is not None and time.monotonic() >= self._end:
+            self.cancel()
+            raise StorageTimeoutError(f"the transfer did not end within {self._deadline:g} s", retryable=False)
+
+    def waited(self, call: Callable[[], T]) -> T:
+        """`call()`, left alone where a cancel or the deadline comes first: what never answers holds nobody up."""
+        if not self.watched:
+            return call()
+        self.poll()
+        return Away(call).result(self.poll)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a thread may need to come to its next tick, judged by the bytes that came so far."""
+        moved = self._moved.whole
+        per_step = STEP * (time.monotonic() - self._begun) / moved if moved else 0.0
+        return min(PATIENCE, max(GRACE, 2 * per_step))
+
+    # --- on the way ---
+
     def tick(self, count: int = 0) -> None:
-        """Called with bytes done, at least once per chunk; raises `TransferCancelled` after `cancel`."""
+        """Called with bytes written, at least once per chunk; waits for the bandwidth, raises after `cancel`."""
         if self._stop.is_set():
             raise TransferCancelled("the transfer was cancelled")
+        if count:
+            self._moved.add(count)
+            if self._bandwidth is not None and count > 0 and (seconds := self._bandwidth.owed(count)):
+                self.wait(seconds)
+
+    def tick_aside(self, count: int = 0) -> None:
+        """As `tick`, for bytes that a server moves: they take no bandwidth of ours."""
+        self.tick()
+        self._moved.add(count)
 
     def wait(self, seconds: float) -> None:
         """Waits, unless cancelled."""
@@ -40,13 +115,94 @@ class Flow:
     @contextmanager
     def room(self, size: int) -> Iterator[None]:
         """Holds `size` bytes of the budget, as soon as they are free."""
-        size = min(size, self._buffer)
-        with self._room:
-            self._room.wait_for(lambda: self._left >= size)
-            self._left -= size
+        size = self._budget.take(size)
         try:
+            self.tick()
             yield
         finally:
-            with self._room:
-                self._left += size
-                self._room.notify_all()
+            self._budget.give(size)
+
+    # --- how far it is ---
+
+    @contextmanager
+    def file(self) -> Iterator[Flow]:
+        """The flow of one file: what passes is known to be under way until it ends."""
+        part = copy(self)
+        part._moved = _Moved(self._moved)
+        self._moved.parts.add(part._moved)
+        try:
+            yield part
+        finally:
+            self._moved.parts.discard(part._moved)
+
+    @property
+    def under_way(self) -> int:
+        """Bytes of the files that are being copied now."""
+        return sum(part.whole for part in tuple(self._moved.parts))
+
+
+class _Moved:
+    """Counts bytes, for itself and for what it is a part of."""
+
+    def __init__(self, above: _Moved | None = None) -> None:
+        self._above = above
+        self._lock = threading.Lock()
+        self.whole = 0
+        self.parts: set[_Moved] = set()
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self.whole += count
+        if self._above is not None:
+            self._above.add(count)
+
+
+class _Budget:
+    """Bytes that may be held at once; when all is to stop, nobody waits for them any more."""
+
+    def __init__(self, size: int, stop: threading.Event) -> None:
+        self._size = self._left = size
+        self._stop = stop
+        self._room = threading.Condition()
+
+    def take(self, size: int) -> int:
+        size = min(size, self._size)
+        with self._room:
+            self._room.wait_for(lambda: self._left >= size or self._stop.is_set())
+            self._left -= size
+        return size
+
+    def give(self, size: int) -> None:
+        with self._room:
+            self._left += size
+            self._room.notify_all()
+
+    def wake(self) -> None:
+        with self._room:
+            self._room.notify_all()
+
+
+class Away(Generic[T]):
+    """A call in a daemon thread of its own, of which one may give up waiting."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._ended = threading.Event()
+        self._value: T
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name="genro-transfer-away", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._call()
+        except BaseException as error:  # noqa: BLE001 - the engine: it is raised where the result is asked for
+            self._error = error
+        self._ended.set()
+
+    def result(self, poll: Callable[[], object]) -> T:
+        """What the call returned or raised; `poll` is called meanwhile and may raise."""
+        while not self._ended.wait(POLL):
+            poll()
+        if self._error is not None:
+            raise self._error
+        return self._value

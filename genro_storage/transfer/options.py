@@ -9,12 +9,15 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from .filters import Filters
+from .flow import BUFFER, Cancel
+from .pace import bytes_per_second
 
 Links = Literal["follow", "skip", "copy"]
 Verify = Literal["none", "size", "checksum", "read"]
 Errors = Literal["continue", "stop", "report"]
 Kept = Literal["mtime", "content_type", "metadata", "mode"]
 Progress = Callable[[int, int], object]
+Callback = Callable[..., object]
 Patterns = str | Sequence[str] | None
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -34,6 +37,13 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     read again). `empty_dirs`: make directories that are empty. `errors`: `continue` and raise at the end, `stop` at the
     first, or only `report`. `progress(done, total)`: called in the caller's thread after each file. `retries`: tries
     after the first, per file.
+
+    `on_event(TransferEvent)`, `on_file(source)`, `on_skip(source, reason)`, `on_error(source, error)` and
+    `on_delete(target)` are called in the caller's thread too, one at a time; one that raises stops the transfer.
+    `concurrency`: files at once, ``"auto"`` follows the throughput. `buffer`: bytes held in memory at once.
+    `bandwidth`: bytes written to targets per second, a number or text like ``"20MiB/s"``. `deadline`: seconds for the
+    whole call, then `StorageTimeoutError`. `cancel`: an object with `is_set()`; once set, `TransferCancelled`.
+    `executor`: a `concurrent.futures.Executor` whose workers copy the files.
     """
 
     overwrite: bool = True
@@ -47,6 +57,17 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     errors: Errors = "continue"
     progress: Progress | None = None
     retries: int = 3
+    on_event: Callback | None = None
+    on_file: Callback | None = None
+    on_skip: Callback | None = None
+    on_error: Callback | None = None
+    on_delete: Callback | None = None
+    concurrency: int | Literal["auto"] = "auto"
+    buffer: int = BUFFER
+    bandwidth: float | str | None = None
+    deadline: float | None = None
+    cancel: Cancel | None = None
+    executor: Any = None
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
@@ -60,10 +81,27 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is True or False, not {getattr(self, name)!r}")
         if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:
             raise ValueError(f"retries is a number from 0 up, not {self.retries!r}")
-        if self.progress is not None and not callable(self.progress):
-            raise ValueError(f"progress is a function (done, total), not {self.progress!r}")
+        self._judge_engine()
         force_setattr(self, "preserve", frozenset(self.preserve))
         self.filters()
+
+    def _judge_engine(self) -> None:
+        if self.progress is not None and not callable(self.progress):
+            raise ValueError(f"progress is a function (done, total), not {self.progress!r}")
+        for name in ("on_event", "on_file", "on_skip", "on_error", "on_delete"):
+            if (callback := getattr(self, name)) is not None and not callable(callback):
+                raise ValueError(f"{name} is a function, not {callback!r}")
+        if self.concurrency != "auto":
+            _judge_positive("concurrency", self.concurrency, int)
+        _judge_positive("buffer", self.buffer, int)
+        if self.deadline is not None:
+            _judge_positive("deadline", self.deadline, int | float)
+        if self.bandwidth is not None:
+            force_setattr(self, "bandwidth", bytes_per_second(self.bandwidth))
+        if self.cancel is not None and not callable(getattr(self.cancel, "is_set", None)):
+            raise ValueError(f"cancel is an object with is_set(), as threading.Event, not {self.cancel!r}")
+        if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
+            raise ValueError(f"executor is a concurrent.futures.Executor, not {self.executor!r}")
 
     def filters(self) -> Filters:
         """The compiled include and exclude patterns; a bad one → `ValueError`."""
@@ -73,6 +111,11 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
 def _judge_choice(name: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name}: {value!r} is not one of {', '.join(known)}")
+
+
+def _judge_positive(name: str, value: object, kind: Any) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool) or not value > 0:  # type: ignore[operator]
+        raise ValueError(f"{name} is a number above 0, not {value!r}")
 
 
 def options_from(options: CopyOptions | None, fields: Mapping[str, Any]) -> CopyOptions:

@@ -8,17 +8,23 @@ from typing import Any, Literal, get_args
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from ..types import Place
 from .filters import Filters
 from .flow import BUFFER, Cancel
 from .pace import bytes_per_second
+from .skips import SkipFn, SkipStrategy
 
 Links = Literal["follow", "skip", "copy"]
 Verify = Literal["none", "size", "checksum", "read"]
 Errors = Literal["continue", "stop", "report"]
-Kept = Literal["mtime", "content_type", "metadata", "mode"]
+Kept = Literal["mtime", "content_type", "metadata", "tags", "mode"]
 Progress = Callable[[int, int], object]
 Callback = Callable[..., object]
 Patterns = str | Sequence[str] | None
+Filter = Callable[[Any, str], object]
+
+SYNC_ONLY = ("delete", "max_delete", "delete_excluded", "allow_empty_source")
+MAX_DELETE = "50%"
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "symlinks": get_args(Links),
@@ -28,15 +34,19 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 
 
 class CopyOptions(Struct, frozen=True, kw_only=True):
-    """The options of `copy` and `move`; a bad value → `ValueError`, an unknown name → `TypeError`.
+    """The options of `copy`, `move` and `sync`; a bad value → `ValueError`, an unknown name → `TypeError`.
 
-    `overwrite` False: an existing file is a failure `StorageExistsError`. `include`, `exclude`: see `Filters`.
+    `skip`: when an existing file is kept (`SkipStrategy` or its name; None: ``never``, for `sync` ``mtime``);
+    `skip_fn(source, target)` decides for ``custom``. `overwrite` False: an existing file that is not skipped is a
+    failure `StorageExistsError`. `include`, `exclude`: see `Filters`; `filter(node, relpath)` is asked last, for files;
+    both functions are called in the caller's thread.
     `into`: place the source inside the destination, under its own name. `symlinks`: what becomes of links in a tree.
     `preserve`: what goes along with the bytes, where the target can hold it. `verify`: `none`, `size` (bytes read =
     bytes written = size told by the target), `checksum` (also a true hash that either end has), `read` (the target is
     read again). `empty_dirs`: make directories that are empty. `errors`: `continue` and raise at the end, `stop` at the
-    first, or only `report`. `progress(done, total)`: called in the caller's thread after each file. `retries`: tries
-    after the first, per file.
+    first, or only `report`. `dry_run`: nothing is written, the report tells what would be. `backup`: a place (or its
+    ``mount:path``) where files go that would be replaced or deleted. `progress(done, total)`: called in the caller's
+    thread after each file. `retries`: tries after the first, per file.
 
     `on_event(TransferEvent)`, `on_file(source)`, `on_skip(source, reason)`, `on_error(source, error)` and
     `on_delete(target)` are called in the caller's thread too, one at a time; one that raises stops the transfer.
@@ -44,17 +54,30 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     `bandwidth`: bytes written to targets per second, a number or text like ``"20MiB/s"``. `deadline`: seconds for the
     whole call, then `StorageTimeoutError`. `cancel`: an object with `is_set()`; once set, `TransferCancelled`.
     `executor`: a `concurrent.futures.Executor` whose workers copy the files.
+
+    For `sync` only: `delete` what the source has not and the filters select; `max_delete`: refuse more deletions than a
+    number, or a part of the target's files like ``"50%"`` (which never stops fewer than 100); `delete_excluded`: what
+    the filters leave out goes too; `allow_empty_source`: else an empty source never empties a target.
     """
 
+    skip: SkipStrategy | str | None = None
+    skip_fn: SkipFn | None = None
     overwrite: bool = True
     include: Patterns = None
     exclude: Patterns = None
+    filter: Filter | None = None
     into: bool = False
     symlinks: Links = "follow"
     preserve: Collection[Kept] = ("mtime", "content_type", "metadata")
     verify: Verify = "checksum"
     empty_dirs: bool = True
     errors: Errors = "continue"
+    dry_run: bool = False
+    backup: Place | str | None = None
+    delete: bool = False
+    max_delete: int | str = MAX_DELETE
+    delete_excluded: bool = False
+    allow_empty_source: bool = False
     progress: Progress | None = None
     retries: int = 3
     on_event: Callback | None = None
@@ -76,14 +99,29 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
             raise ValueError(f"preserve takes a list of names, not the text {self.preserve!r}")
         for name in self.preserve:
             _judge_choice("preserve", name, get_args(Kept))
-        for name in ("overwrite", "into", "empty_dirs"):
+        flags = ("overwrite", "into", "empty_dirs", "dry_run", "delete", "delete_excluded", "allow_empty_source")
+        for name in flags:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is True or False, not {getattr(self, name)!r}")
         if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:
             raise ValueError(f"retries is a number from 0 up, not {self.retries!r}")
+        self._judge_choices_of_files()
         self._judge_engine()
         force_setattr(self, "preserve", frozenset(self.preserve))
         self.filters()
+
+    def _judge_choices_of_files(self) -> None:
+        if self.skip is not None:
+            _judge_choice("skip", self.skip, tuple(SkipStrategy))
+            force_setattr(self, "skip", SkipStrategy(self.skip))
+        if self.skip is SkipStrategy.CUSTOM and self.skip_fn is None:
+            raise ValueError("skip='custom' requires skip_fn")
+        if self.skip_fn is not None and self.skip is not SkipStrategy.CUSTOM:
+            raise ValueError("skip_fn is asked only with skip='custom'")
+        for name in ("skip_fn", "filter"):
+            if (function := getattr(self, name)) is not None and not callable(function):
+                raise ValueError(f"{name} is a function, not {function!r}")
+        share_of(self.max_delete)
 
     def _judge_engine(self) -> None:
         if self.progress is not None and not callable(self.progress):
@@ -108,13 +146,27 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
         return Filters(self.include, self.exclude)
 
 
+def share_of(max_delete: int | str) -> tuple[int | None, float | None]:
+    """`max_delete` as (number of files, None) or (None, part of the target's files from 0 to 1)."""
+    if isinstance(max_delete, int) and not isinstance(max_delete, bool) and max_delete >= 0:
+        return max_delete, None
+    if isinstance(max_delete, str) and max_delete.endswith("%"):
+        try:
+            percent = float(max_delete[:-1])
+        except ValueError:
+            percent = -1.0
+        if 0 <= percent <= 100:
+            return None, percent / 100
+    raise ValueError(f"max_delete is a number of files or text like '50%', not {max_delete!r}")
+
+
 def _judge_choice(name: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name}: {value!r} is not one of {', '.join(known)}")
 
 
 def _judge_positive(name: str, value: object, kind: Any) -> None:
-    if not isinstance(value, kind) or isinstance(value, bool) or not value > 0:  # type: ignore[operator]
+    if not isinstance(value, kind) or isinstance(value, bool) or not value > 0:
         raise ValueError(f"{name} is a number above 0, not {value!r}")
 
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from io import BytesIO
 from threading import RLock
-from typing import Any, NamedTuple, Self
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 from msgspec import field
 
@@ -17,24 +16,10 @@ from .. import hashing
 from ..exceptions import StorageCorruptedError, StorageError, StorageUnavailableError
 from ..types import Stat, WriteOptions
 from .base import check_size
-from .options import Options, Secret
+from .options import Options, Url
 
 SPOOL = 8 << 20
 """Bytes of a write that are held in memory; more wait in a temporary file until the commit."""
-
-
-class Url(str):
-    """An fsspec URL; one with a password in it is never shown."""
-
-    @classmethod
-    def parse(cls, value: object) -> Self:
-        if not isinstance(value, str):
-            raise ValueError(f"expected a URL, got {type(value).__name__}")
-        return (SecretUrl if urlsplit(value).password else cls)(value)  # type: ignore[return-value]
-
-
-class SecretUrl(Url, Secret):
-    """A URL with a password in it."""
 
 
 class FsspecOptions(Options, frozen=True, kw_only=True):

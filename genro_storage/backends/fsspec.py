@@ -269,6 +269,8 @@ class FsspecBackend(StorageBackend):
             return b""
         asked = {} if (first, last) == (0, stat.size) else {"start": first, "end": last}
         data: bytes = self._call(self.fs.cat_file, self._at(path), **asked)
+        if asked and len(data) == stat.size:  # a web server that knows no ranges
+            return data[first:last]
         if len(data) != last - first:
             raise StorageConflictError("changed while it was read")
         return data

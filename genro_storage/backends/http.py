@@ -17,11 +17,10 @@ from ..exceptions import (
     UnsupportedOperation,
 )
 from ..types import PLAIN, Features, Stat, WriteOptions
-from ._fsspec import Url
 from ._http import HttpStorage, PasswordKeys
 from ._httpanswers import described, refusal
 from .base import BackendReader, BackendWriter, BytesReader, conflict, no_version, order
-from .options import Context
+from .options import Context, Url
 
 LARGEST_INDEX = 64 << 20
 """Bytes of a directory's page that are read."""

@@ -46,6 +46,20 @@ class Secret(str):
         return cls(value)
 
 
+class Url(str):
+    """A URL; one with a password in it is never shown."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        if not isinstance(value, str):
+            raise ValueError(f"expected a URL, got {type(value).__name__}")
+        return (SecretUrl if _password(value) else cls)(value)  # type: ignore[return-value]
+
+
+class SecretUrl(Url, Secret):
+    """A URL with a password in it."""
+
+
 _TELLING = re.compile("secret|passw|passphrase|token|credential|signature|sas|(^|_)key($|_)", re.IGNORECASE)
 """Names of the settings that go on to a driver's library and that nobody else should see."""
 

@@ -23,10 +23,9 @@ from ..exceptions import (
 )
 from ..types import PLAIN, Features, Stat, WriteOptions
 from ._dav import FACTS, DavWriter, Member, failures, members
-from ._fsspec import Url
 from ._http import HttpStorage, PasswordKeys
 from .base import BackendReader, BytesReader, StorageBackend, Tick, check_size, conflict, no_version, order
-from .options import Context
+from .options import Context, Url
 
 CHUNK = 1 << 20
 ODD = "?;\t\n\r"

@@ -8,13 +8,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from typing import Any, ClassVar, NamedTuple, Protocol
+from urllib.parse import unquote
 
-from msgspec.structs import replace
+from msgspec import field
+from msgspec.structs import asdict, replace
 
 from ..backends import backend_class
 from ..backends.base import BackendReader, StorageBackend, conflict, no_version, order
-from ..backends.options import Context, Options
+from ..backends.options import Context, Options, Url, secrets_in
 from ..exceptions import (
+    StorageConfigError,
     StorageCorruptedError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
@@ -36,9 +39,15 @@ _ANY = Rules(backslash=True, surrogates=True)
 
 
 class ArchiveOptions(Options, frozen=True, kw_only=True):
-    """`file`: a local path or ``mount:path``. `max_ratio`: bytes that one byte of the archive may become."""
+    """`file`: a local path, ``mount:path`` or a URL. `max_ratio`: bytes that one byte of the archive may become.
 
-    file: str
+    `target_protocol`: what stands before ``://`` in the URL, if `file` leaves it out. `target_options`: of the file
+    system of fsspec that reads the URL.
+    """
+
+    file: Url
+    target_protocol: str | None = None
+    target_options: dict[str, Any] = field(default_factory=dict)
     max_ratio: int = 1000
 
 
@@ -51,10 +60,22 @@ class Place(NamedTuple):
 
 def place_of(options: Any, context: Context, *, needed: bool) -> Place:
     """Where the archive is; a local one must exist (`needed`) or at least have a directory, others are not asked."""
+    scheme, separator, rest = options.file.partition("://")
+    if not separator:
+        scheme, rest = "", options.file
+    protocol = options.target_protocol or scheme
+    if scheme not in ("", protocol):
+        raise StorageConfigError(f"'file' says '{scheme}://' and 'target_protocol' says '{protocol}'")
+    remote = protocol not in ("", "file", "local")
+    if remote and context.stands_on is None:
+        return _remote(options, context, protocol, rest)
+    if remote or options.target_options:
+        reason = "'target_protocol' and 'target_options' are of an archive at a URL"
+        raise StorageConfigError(f"{reason}, and 'file' is none: '{options.file}'")
     if context.stands_on is not None:
         mount, path = context.stands_on
         return Place(mount, normalise(path, mount.rules))
-    file = os.path.realpath(os.path.join(context.directory, os.path.expanduser(options.file)))
+    file = os.path.realpath(os.path.join(context.directory, os.path.expanduser(rest)))
     if needed and not os.path.isfile(file):
         if os.path.isdir(file):
             raise StorageIsADirectoryError(f"'file' is a directory, not an archive: '{options.file}'")
@@ -62,6 +83,22 @@ def place_of(options: Any, context: Context, *, needed: bool) -> Place:
     directory, name = os.path.split(file)
     local = backend_class("local")
     return Place(Mount(f"{context.mount} (file)", local(local.Options(path=directory)), retry=NO_RETRY), name)
+
+
+def _remote(options: Any, context: Context, scheme: str, rest: str) -> Place:
+    """A file at a URL, which nothing asks yet; without options the web is read by our own driver, which knows etags."""
+    directory, _, name = rest.rpartition("/")
+    if not name:
+        raise StorageConfigError(f"the URL names no file: '{options.file}'")
+    if scheme in ("http", "https") and not options.target_options:
+        name, mark, query = name.partition("?")
+        cls, name = backend_class("http"), unquote(name, errors="surrogateescape")
+        given = cls.Options(base_url=Url.parse(f"{scheme}://{directory}/{mark}{query}"))
+    else:
+        cls = backend_class("fsspec")
+        given = cls.Options(url=Url.parse(f"{scheme}://{directory}"), options=options.target_options)
+    secrets = list(secrets_in(asdict(options)))
+    return Place(Mount(f"{context.mount} (file)", cls(given, context), retry=NO_RETRY, secrets=secrets), name)
 
 
 class Member(NamedTuple):

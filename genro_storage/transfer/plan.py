@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from msgspec import Struct
@@ -14,14 +14,19 @@ from ..exceptions import (
     StorageIsADirectoryError,
     StorageNotADirectoryError,
 )
-from ..types import Stat
+from ..types import Features, Stat
 from .filters import Filters
 from .options import Links
+from .skips import CUSTOM, Doubt, Skips, SkipStrategy
 
-Kind = Literal["copy", "link", "mkdir", "skip", "fail"]
+Kind = Literal["copy", "link", "mkdir", "skip", "fail", "delete"]
 
 SPECIAL = "special file"
 SYMLINK = "symlink"
+FILTERED = "filter"
+RAISED = "filter raised"
+BOTH = "the source is a file and a directory; the target holds one"
+EXISTING = "the file exists and is not to be overwritten"
 
 
 class Entry(Struct, frozen=True):
@@ -40,40 +45,60 @@ class Entry(Struct, frozen=True):
 
 
 class Action(Struct, frozen=True):
-    """What to do about one entry."""
+    """What to do about one entry: of the source, or for ``delete`` of the target.
+
+    `there`: what the target has of this name, as listed. `doubt`: what must be looked at to know whether that is kept.
+    `waits`: something is in the way, and it will be deleted first.
+    """
 
     kind: Kind
     entry: Entry
     reason: str = ""
     error: StorageError | None = None
-    exists: bool = False
-    """The target has a file of this name."""
+    there: Stat | None = None
+    doubt: Doubt | None = None
+    waits: bool = False
+
+    @property
+    def exists(self) -> bool:
+        """The target has a file of this name."""
+        return self.there is not None
 
 
 class Rules(Struct, frozen=True):
-    """What a plan depends on besides the listings; the last two are facts of the target."""
+    """What a plan depends on besides the listings."""
 
     filters: Filters = Filters()
     overwrite: bool = True
     symlinks: Links = "follow"
     empty_dirs: bool = True
     holds_both: bool = False
-    """A file `e` and files below `e/` can exist together."""
+    """A fact of the target: a file `e` and files below `e/` can exist together."""
     folds: bool = False
-    """Names that differ only in case or Unicode form are one."""
+    """A fact of the target: names that differ only in case or Unicode form are one."""
+    skips: Skips = Skips(SkipStrategy.NEVER, Features(), Features())
+    skip_fn: Callable[[Entry, Entry], object] | None = None
+    """Decides for ``custom``, of an entry and the target's."""
+    filter: Callable[[Entry, bool], object] | None = None
+    """Asked last, for files: whether this entry (True: of the target) goes."""
+    warn: Callable[[str], object] = str
+    """Told what `filter` raised."""
+    delete: bool = False
+    """Entries of the target that the source has not become actions too; `delete_excluded`: the filtered as well."""
+    delete_excluded: bool = False
 
 
 def actions(source: Iterable[Entry], target: Iterable[Entry], rules: Rules) -> Iterator[Action]:
-    """One action for each file and each empty directory of the source, nearly in order.
+    """One action for each file and each empty directory of the source, nearly in order; deletions in order.
 
     Reads no further in `target` than it must. Both must be sorted by `key`; a directory's key ends in ``/``.
     """
     plan = _Plan(rules)
     here, there = iter(source), iter(target)
     entry, other = next(here, None), next(there, None)
-    while entry is not None or (plan.held and other is not None):
+    while entry is not None or (other is not None and (plan.held or rules.delete)):
         if other is not None and (entry is None or other.key <= entry.key):
-            yield from plan.see_target(other)
+            yield from plan.see_target(other, entry)
             other = next(there, None)
         elif entry is not None:
             yield from plan.see_source(entry)
@@ -84,13 +109,15 @@ def actions(source: Iterable[Entry], target: Iterable[Entry], rules: Rules) -> I
 class _Held:
     """A file or directory whose action depends on what the listings hold below its name."""
 
-    __slots__ = ("below_source", "below_target", "entry", "error", "exists", "is_dir", "prefix")
+    __slots__ = ("below_source", "below_target", "blocked", "entry", "error", "is_dir", "prefix", "there")
 
-    def __init__(self, entry: Entry, is_dir: bool, exists: bool, error: StorageError | None = None) -> None:
+    def __init__(self, entry: Entry, is_dir: bool, there: Entry | None, blocked: bool) -> None:
         self.entry = entry
         self.is_dir = is_dir
-        self.exists = exists
-        self.error = error
+        self.there = there
+        self.blocked = blocked
+        """A file of the target stands where a directory above is needed, or the directory itself."""
+        self.error: StorageError | None = None
         self.prefix = entry.key if entry.stat.is_dir else entry.key + b"/"
         self.below_source = False
         self.below_target = False
@@ -103,53 +130,71 @@ class _Plan:
         """Each one's key begins with the key of the one before: what is held is bounded by the length of a key."""
         self._files: list[bytes] = []
         """Files that only the target has and that may yet prove to stand where the source has a directory."""
-        self._target_key = b""
+        self._there: Entry | None = None
         self._names = _FoldedNames() if rules.folds else None
 
-    def see_target(self, entry: Entry) -> Iterator[Action]:
-        """The next entry of the target."""
+    # --- the target's entries ---
+
+    def see_target(self, entry: Entry, mate: Entry | None) -> Iterator[Action]:
+        """The next entry of the target; `mate`: the next of the source, its key is not smaller."""
         yield from self.release(entry.key, of_source=False)
-        self._target_key = entry.key
+        self._there = entry
         if not entry.stat.is_dir:
             self._files = [key for key in self._files if entry.key.startswith(key)]
             self._files.append(entry.key)
+        if self.rules.delete and self._goes(entry, mate):
+            yield Action("delete", entry)
+
+    def _goes(self, entry: Entry, mate: Entry | None) -> bool:
+        """Whether an entry of the target is deleted; that of a file which both have is decided with the source's."""
+        rules = self.rules
+        is_dir = _is_real_dir(entry)
+        both = mate is not None and (mate.key.startswith(entry.key) if entry.stat.is_dir else mate.key == entry.key)
+        if mate is not None and is_dir and self._is_link(mate, entry):
+            both = False  # the link is to stand where this directory is
+        left_out = rules.filters.reason(entry.relpath, entry.stat.is_dir)
+        if both:
+            return is_dir and left_out is not None and rules.delete_excluded
+        if left_out is None and not is_dir:
+            left_out = self._filtered(entry, of_target=True)
+        return left_out is None or (rules.delete_excluded and not left_out.startswith(RAISED))
+
+    def _is_link(self, entry: Entry, other: Entry) -> bool:
+        """Whether this entry of the source is a link that is not followed, of the same name as `other`."""
+        return entry.key == other.key and entry.stat.is_symlink and self.rules.symlinks != "follow"
+
+    # --- the source's entries ---
 
     def see_source(self, entry: Entry) -> Iterator[Action]:
         """The next entry of the source."""
         yield from self.release(entry.key, of_source=True)
-        exists = entry.key == self._target_key
-        if exists and self._files and self._files[-1] == entry.key:
-            self._files.pop()
-        is_dir = entry.stat.is_dir and not (entry.stat.is_symlink and self.rules.symlinks != "follow")
-        verdict = self._verdict(entry, is_dir)
-        if verdict is None:
-            if self.rules.empty_dirs or not is_dir:
-                self.held.append(_Held(entry, is_dir, exists))
-        elif verdict.kind == "fail" and is_dir and entry.error is None:
-            self.held.append(_Held(entry, is_dir, exists, verdict.error))
-        elif verdict.kind == "fail" or not is_dir:
-            yield verdict
-
-    def _verdict(self, entry: Entry, is_dir: bool) -> Action | None:
-        """Whatever can be said of an entry without knowing what is below its name."""
-        rules, stat = self.rules, entry.stat
-        if reason := rules.filters.reason(entry.relpath, stat.is_dir):
-            return Action("skip", entry, reason)
         if entry.error is not None:
-            return Action("fail", entry, error=entry.error)
-        if stat.is_symlink and rules.symlinks == "skip":
-            return Action("skip", entry, SYMLINK)
-        if stat.is_other and not stat.is_symlink:
-            return Action("skip", entry, SPECIAL)
-        if self._names and (twin := self._names.clash(entry.relpath)):
-            return Action("fail", entry, error=_clash(entry.relpath, twin))
+            left_out = self.rules.filters.reason(entry.relpath, entry.stat.is_dir)
+            yield Action("skip", entry, left_out) if left_out else Action("fail", entry, error=entry.error)
+            return
+        there = self._there if self._there is not None and self._there.key == entry.key else None
+        if there is not None and self._files and self._files[-1] == entry.key:
+            self._files.pop()
+        stat, is_link = entry.stat, entry.stat.is_symlink and self.rules.symlinks != "follow"
+        is_dir = stat.is_dir and not is_link
         self._files = [key for key in self._files if entry.key.startswith(key)]
         name = entry.key if is_dir else entry.key.removesuffix(b"/")  # a link is no directory, whatever it leads to
-        if any(name.startswith(key + b"/") for key in self._files):
-            return Action(
-                "fail", entry, error=StorageNotADirectoryError("the target has a file where a directory is needed")
-            )
-        return None
+        blocked = any(name.startswith(key + b"/") for key in self._files)
+        if is_dir:
+            self._see_directory(_Held(entry, True, there, blocked))
+        elif (is_link and self.rules.symlinks == "skip") or (stat.is_other and not stat.is_symlink):
+            left_out = self.rules.filters.reason(entry.relpath, stat.is_dir)
+            yield Action("skip", entry, left_out or (SYMLINK if is_link else SPECIAL))
+        else:
+            self.held.append(_Held(entry, False, there, blocked))
+
+    def _see_directory(self, one: _Held) -> None:
+        relpath = one.entry.relpath
+        if self.rules.filters.reason(relpath, True):
+            return
+        one.error = self._clash(relpath)
+        if self.rules.empty_dirs or one.error is not None or one.blocked:
+            self.held.append(one)
 
     def release(self, key: bytes | None, *, of_source: bool = False) -> Iterator[Action]:
         """Decides what is held and cannot be touched by `key` or anything after it; None: the end."""
@@ -161,37 +206,95 @@ class _Plan:
                 kept.append(one)
             elif key is not None and key < one.prefix:
                 kept.append(one)
-            elif action := self._decided(one):
-                yield action
+            else:
+                yield from self._decided_directory(one) if one.is_dir else self._decided(one)
         self.held = kept
 
-    def _decided(self, one: _Held) -> Action | None:
-        entry = one.entry
-        if one.is_dir:
-            return self._decided_directory(one)
-        if one.below_source and not self.rules.holds_both:
-            return Action(
-                "fail",
-                entry,
-                error=StorageIsADirectoryError("the source is a file and a directory; the target holds one"),
-            )
-        if one.below_target and not one.below_source and not one.exists:
-            return Action(
-                "fail", entry, error=StorageIsADirectoryError("the target has a directory where a file is to go")
-            )
-        if one.exists and not self.rules.overwrite:
-            return Action("fail", entry, error=StorageExistsError("the file exists and is not to be overwritten"))
-        return Action(
-            "link" if entry.stat.is_symlink and self.rules.symlinks == "copy" else "copy", entry, exists=one.exists
-        )
+    # --- decisions: kind, patterns, filter, skip, overwrite ---
+
+    def _decided(self, one: _Held) -> Iterator[Action]:
+        entry, rules, there = one.entry, self.rules, one.there
+        if one.below_source and not rules.holds_both:
+            yield Action("fail", entry, error=StorageIsADirectoryError(BOTH))
+            return
+        in_the_way = self._in_the_way(one)
+        if in_the_way is not None and not rules.delete:
+            yield Action("fail", entry, error=in_the_way)
+        elif left_out := rules.filters.reason(entry.relpath, entry.stat.is_dir) or self._filtered(entry):
+            yield Action("skip", entry, left_out)
+            if there is not None and rules.delete_excluded and not left_out.startswith(RAISED):
+                yield Action("delete", there)
+        elif clash := self._clash(entry.relpath):
+            yield Action("fail", entry, error=clash)
+        else:
+            yield self._judged(entry, None if in_the_way else there, waits=in_the_way is not None)
 
     @staticmethod
-    def _decided_directory(one: _Held) -> Action | None:
-        if one.below_source:
+    def _in_the_way(one: _Held) -> StorageError | None:
+        """What of the other kind the target has: where this is to go, or where a directory above it is needed (T18)."""
+        if one.blocked:
+            return StorageNotADirectoryError("the target has a file where a directory is needed")
+        if one.there is not None:
+            is_dir = _is_real_dir(one.there)  # where this is a link that leads to a directory
+        else:
+            is_dir = one.below_target and not one.below_source
+        return StorageIsADirectoryError("the target has a directory where a file is to go") if is_dir else None
+
+    def _filtered(self, entry: Entry, of_target: bool = False) -> str | None:
+        if self.rules.filter is None:
             return None
-        if one.error is not None:
-            return Action("fail", one.entry, error=one.error)
-        return None if one.exists or one.below_target else Action("mkdir", one.entry)
+        try:
+            return None if self.rules.filter(entry, of_target) else FILTERED
+        except Exception as error:  # noqa: BLE001 - the user's function
+            self.rules.warn(f"filter raised {type(error).__name__}: {error}: '{entry.relpath}'")
+            return f"{RAISED} {type(error).__name__}"
+
+    def _judged(self, entry: Entry, there: Entry | None, waits: bool) -> Action:
+        """A file that is to go, unless what the target has is good enough."""
+        kind: Kind = "link" if entry.stat.is_symlink and self.rules.symlinks == "copy" else "copy"
+        if there is None:
+            return Action(kind, entry, waits=waits)
+        try:
+            verdict = self._verdict(kind, entry, there)
+        except Exception as error:  # noqa: BLE001 - the user's function
+            failure = StorageError(f"skip_fn raised {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            return Action("fail", entry, error=failure)
+        if isinstance(verdict, Doubt):
+            return Action(kind, entry, there=there.stat, doubt=verdict)
+        if verdict is not None:
+            return Action("skip", entry, verdict)
+        if not self.rules.overwrite:
+            return Action("fail", entry, error=StorageExistsError(EXISTING))
+        return Action(kind, entry, there=there.stat)
+
+    def _verdict(self, kind: Kind, entry: Entry, there: Entry) -> str | Doubt | None:
+        skips = self.rules.skips
+        if skips.strategy is SkipStrategy.CUSTOM and self.rules.skip_fn is not None:
+            return CUSTOM if self.rules.skip_fn(entry, there) else None
+        if kind == "link" and skips.strategy not in (SkipStrategy.NEVER, SkipStrategy.EXISTS):
+            return Doubt.LINK if there.stat.is_symlink else None
+        return skips.judged(entry.stat, there.stat)
+
+    def _decided_directory(self, one: _Held) -> Iterator[Action]:
+        if one.below_source:
+            return
+        delete, error = self.rules.delete, one.error
+        if one.blocked and not delete:
+            error = StorageNotADirectoryError("the target has a file where a directory is needed")
+        if error is not None:
+            yield Action("fail", one.entry, error=error)
+        elif one.there is None and self.rules.empty_dirs and (not one.below_target or delete):
+            # Where directories are implied, deletions may take this one away.
+            yield Action("mkdir", one.entry, waits=one.blocked or one.below_target)
+
+    def _clash(self, relpath: str) -> StorageError | None:
+        twin = self._names.clash(relpath) if self._names is not None else None
+        return None if twin is None else _clash(relpath, twin)
+
+
+def _is_real_dir(entry: Entry) -> bool:
+    return entry.stat.is_dir and not entry.stat.is_symlink
 
 
 class _FoldedNames:

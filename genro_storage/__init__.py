@@ -27,11 +27,13 @@ _HOMES = {
     "backends": "register_backend_type",
     "capabilities": "BackendCapabilities",
     "exceptions": (
-        "StorageConfigError StorageConfigNotFoundError StorageConflictError StorageCorruptedError StorageDriverError "
-        "StorageError StorageExistsError StorageIsADirectoryError StorageMountNotFoundError StorageNotADirectoryError "
+        "CommitOutcomeUnknownError RecordTooLargeError SessionConflictError SessionNotFoundError StaleSessionError "
+        "StorageConfigError StorageConfigNotFoundError "
+        "StorageConflictError StorageConnectionError StorageCorruptedError StorageDriverError StorageError "
+        "StorageExistsError StorageIsADirectoryError StorageMountNotFoundError StorageNotADirectoryError "
         "StorageNotEmptyError StorageNotFoundError StoragePathError StoragePermissionError StorageQuotaError "
-        "StorageTimeoutError StorageTransferError StorageUnavailableError StorageVersionNotFoundError StorageWarning "
-        "TransferCancelled UnsupportedOperation"
+        "StorageSchemaError StorageTimeoutError StorageTransferError StorageUnavailableError "
+        "StorageVersionNotFoundError StorageWarning TransferCancelled UnsupportedOperation VersionConflictError"
     ),
     "default": "copy default_manager move node set_default_manager",
     "manager": "StorageManager",

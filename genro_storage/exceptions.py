@@ -7,9 +7,15 @@ import io
 from typing import Any, ClassVar
 
 __all__ = [
+    "CommitOutcomeUnknownError",
+    "RecordTooLargeError",
+    "SessionConflictError",
+    "SessionNotFoundError",
+    "StaleSessionError",
     "StorageConfigError",
     "StorageConfigNotFoundError",
     "StorageConflictError",
+    "StorageConnectionError",
     "StorageCorruptedError",
     "StorageDriverError",
     "StorageError",
@@ -22,6 +28,7 @@ __all__ = [
     "StoragePathError",
     "StoragePermissionError",
     "StorageQuotaError",
+    "StorageSchemaError",
     "StorageTimeoutError",
     "StorageTransferError",
     "StorageUnavailableError",
@@ -29,6 +36,7 @@ __all__ = [
     "StorageWarning",
     "TransferCancelled",
     "UnsupportedOperation",
+    "VersionConflictError",
 ]
 
 
@@ -167,6 +175,10 @@ class StorageUnavailableError(StorageError, ConnectionError):
     default_errno = errno.EHOSTUNREACH
 
 
+StorageConnectionError = StorageUnavailableError
+"""The same class by the name that session stores use."""
+
+
 class StorageTimeoutError(StorageUnavailableError, TimeoutError):
     """No answer in time."""
 
@@ -177,6 +189,47 @@ class StorageQuotaError(StorageError, OSError):
     """A quota, a size limit or the disk itself is full; the old bytes stay."""
 
     default_errno = errno.ENOSPC
+
+
+class VersionConflictError(StorageConflictError):
+    """A record was not at the version that a change of a commit expected; nothing of the commit was applied.
+
+    `index` is the place of that change in the commit; `actual` is 0 where the record is absent.
+    """
+
+    index: int = -1
+    space: str = ""
+    key: str = ""
+    expected: int | None = None
+    actual: int = 0
+
+
+class CommitOutcomeUnknownError(StorageUnavailableError):
+    """The connection was lost after a commit was sent: it happened or it did not. Read before trying again."""
+
+    default_retryable = False
+
+
+class RecordTooLargeError(StorageQuotaError, ValueError):
+    """A record, or a commit of records, above its limit."""
+
+
+class StorageSchemaError(StorageConfigError):
+    """The store was written by a newer release, whose layout this one does not know."""
+
+
+class SessionNotFoundError(StorageNotFoundError, LookupError):
+    """A message or a context for a session that does not exist."""
+
+
+class SessionConflictError(StorageConflictError, ValueError):
+    """A session that belongs to another user, has ended, or would be replaced by something different."""
+
+
+class StaleSessionError(StorageConflictError):
+    """A session is not at the version that a change expected; `current` is the one it has."""
+
+    current: int = 0
 
 
 class StorageCorruptedError(StorageError, ValueError):

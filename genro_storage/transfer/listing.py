@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
 from .. import paths
-from ..backends.base import order
+from ..backends.base import PAGE, order
 from ..exceptions import StorageError, StorageNotFoundError, StoragePathError, UnsupportedOperation
 from ..mount import Mount
 from ..types import Place, Stat
@@ -51,11 +51,12 @@ class Listing:
         self._watcher = watcher
         self._avoided = () if avoid is None or (real := real_path(avoid)) is None else (real,)
         self._started: Iterator[Entry] = iter(())
+        self._disorder = False
 
     @property
     def claims_order(self) -> bool:
         """Whether the order is the store's word, to be verified, and not our own doing."""
-        return self._place.mount.can("walk") and self._place.mount.features.ordered
+        return not self._disorder and self._place.mount.can("walk") and self._place.mount.features.ordered
 
     def below(self, relpath: str) -> At:
         """The place of an entry."""
@@ -64,25 +65,45 @@ class Listing:
 
     def start(self) -> Entry | None:
         """Reads the first page and returns the first entry; a missing directory → `StorageNotFoundError`."""
-        entries = self._in_order() if self.claims_order else self.entries(by_level=True)
-        first = next(entries, None)
+        entries = self._in_order() if self.claims_order else self._levels()
+        try:
+            first = next(entries, None)
+        except OutOfOrder:
+            self._disorder = True
+            entries = self._levels()
+            first = next(entries, None)
         self._started = chain(() if first is None else (first,), entries)
         return first
 
     def entries(self, by_level: bool = False) -> Iterator[Entry]:
         """All entries, those read by `start` included. `by_level`: read anew, one directory at a time."""
-        return self._below(self._place.path, True, self._avoided, self._linked) if by_level else self._started
+        return self._levels() if by_level else self._started
+
+    def _levels(self) -> Iterator[Entry]:
+        return self._below(self._place.path, True, self._avoided, self._linked)
 
     def _in_order(self) -> Iterator[Entry]:
-        last = b""
-        for entry in self._below(self._place.path, False, self._avoided, self._linked):
-            if entry.error is None:
-                if entry.key < last:
-                    raise OutOfOrder
-                if entry.key == last:
-                    continue
-                last = entry.key
-            yield entry
+        """The store's own order, proven: a page at a time, so that little is acted on before disorder is noticed."""
+        entries = self._below(self._place.path, False, self._avoided, self._linked)
+        last, failure = b"", None
+        while failure is None:
+            page: list[Entry] = []
+            try:
+                for entry in islice(entries, PAGE):
+                    if entry.error is None:
+                        if entry.key < last:
+                            raise OutOfOrder
+                        if entry.key == last:
+                            continue
+                        last = entry.key
+                    page.append(entry)
+            except StorageError as error:
+                failure = error
+            yield from page
+            if not page:
+                break
+        if failure is not None:
+            raise failure
 
     def _below(self, path: str, by_level: bool, above: tuple[str, ...], linked: bool) -> Iterator[Entry]:
         troubles: list[Trouble] = []
@@ -176,13 +197,30 @@ def _level(mount: Mount, path: str, troubles: list[Trouble]) -> Iterator[Stat]:
 
 
 class TargetListing(Listing):
-    """What is below the target, nothing where there is no such directory; what cannot be told does not count."""
+    """What is below the target, nothing where there is no such directory; what cannot be told does not count.
+
+    `files`: how many were listed so far; `complete`: nothing there is that could not be listed.
+    """
+
+    files = 0
+    complete = True
+
+    def entries(self, by_level: bool = False) -> Iterator[Entry]:
+        for entry in super().entries(by_level):
+            self.files += not entry.stat.is_dir or entry.stat.is_symlink
+            yield entry
+
+    def again(self) -> Iterator[Entry]:
+        """All entries anew, one directory at a time."""
+        self.files, self.complete = 0, True
+        return self.entries(by_level=True)
 
     def _below(self, path: str, by_level: bool, above: tuple[str, ...], linked: bool) -> Iterator[Entry]:
         begun = False
         try:
             for entry in super()._below(path, by_level, above, linked):
                 begun = True
+                self.complete = self.complete and not entry.unlisted
                 if entry.error is None:
                     yield entry
         except StorageNotFoundError:
@@ -190,19 +228,42 @@ class TargetListing(Listing):
                 raise
 
 
-def planned(source: Listing, target: Listing, rules: Rules) -> Iterator[Action]:
-    """The actions for both listings; where one proves out of order, begins again level by level and repeats nothing."""
+class Later(Protocol):
+    """Who keeps the actions that come last."""
+
+    def add(self, action: Action) -> None: ...
+    def clear(self) -> None: ...
+
+
+def planned(source: Listing, target: TargetListing, rules: Rules, later: Later | None = None) -> Iterator[Action]:
+    """The actions for both listings; where one proves out of order, begins again level by level and repeats nothing.
+
+    Deletions, and what waits for them, go to `later`; it is cleared when the plan begins again.
+    """
     acted = _Acted() if source.claims_order or target.claims_order else None
     try:
-        for action in actions(source.entries(), target.entries(), rules):
+        for action in _at_once(actions(source.entries(), target.entries(), rules), later):
             if acted is not None:
                 acted.add(action)
             yield _placed(action, target)
     except OutOfOrder:
         done = acted.known() if acted is not None else frozenset()
-        for action in actions(source.entries(by_level=True), target.entries(by_level=True), rules):
+        if later is not None:
+            later.clear()
+        for action in _at_once(actions(source.entries(by_level=True), target.again(), rules), later):
             if _digest(action) not in done:
                 yield _placed(action, target)
+
+
+def _at_once(found: Iterator[Action], later: Later | None) -> Iterator[Action]:
+    if later is None:
+        yield from found
+        return
+    for action in found:
+        if action.waits or action.kind == "delete":
+            later.add(action)
+        else:
+            yield action
 
 
 def _placed(action: Action, target: Listing) -> Action:

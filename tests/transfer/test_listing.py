@@ -17,7 +17,8 @@ from genro_storage.exceptions import (
     StorageUnavailableError,
 )
 from genro_storage.mount import Mount
-from genro_storage.transfer.listing import Listing, OutOfOrder, planned
+from genro_storage.transfer import listing
+from genro_storage.transfer.listing import Listing, OutOfOrder, TargetListing, planned
 from genro_storage.transfer.plan import Rules
 from genro_storage.types import Stat
 
@@ -28,9 +29,9 @@ DISORDER = {"o/a/1": b"1", "o/a-": b"2", "o/a.b": b"3", "o/b": b"4"}
 """In directory order `o/a/1` comes first, bytewise `o/a-`."""
 
 
-def keys(listing: Listing, by_level: bool = False) -> list[str]:
-    listing.start()
-    return [entry.key.decode() for entry in listing.entries(by_level)]
+def keys(found: Listing, by_level: bool = False) -> list[str]:
+    found.start()
+    return [entry.key.decode() for entry in found.entries(by_level)]
 
 
 def test_entries_are_relative_and_sorted(memory: Mount) -> None:
@@ -41,15 +42,24 @@ def test_entries_are_relative_and_sorted(memory: Mount) -> None:
     assert keys(Listing(at(memory)))[:2] == ["src/", "src/a-"]
 
 
-def test_disorder_is_noticed() -> None:
+def test_disorder_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     mount, store = objects(in_order=False)
     for key, data in DISORDER.items():
         store.set(key, data)
+    assert keys(Listing(at(mount, "o"))) == ["a-", "a.b", "a/", "a/1", "b"]
+    monkeypatch.setattr(listing, "PAGE", 1)
     with pytest.raises(OutOfOrder):
         keys(Listing(at(mount, "o")))
     assert keys(Listing(at(mount, "o")), by_level=True) == ["a-", "a.b", "a/", "a/1", "b"]
 
 
+@pytest.fixture(params=[1, 3, 1000])
+def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disorder is noticed at once, on the way, or in the first page."""
+    monkeypatch.setattr(listing, "PAGE", request.param)
+
+
+@pytest.mark.usefixtures("page")
 @pytest.mark.parametrize("wrong", ["source", "target", "both"])
 def test_t17_a_listing_out_of_order_repeats_nothing(wrong: str) -> None:
     here, origin = objects("s", in_order=wrong == "target")
@@ -66,6 +76,7 @@ def test_t17_a_listing_out_of_order_repeats_nothing(wrong: str) -> None:
     assert files(there, "copy") == {key[2:]: data for key, data in DISORDER.items()}
 
 
+@pytest.mark.usefixtures("page")
 def test_t17_overwrite_false_fails_nothing_twice() -> None:
     here, origin = objects("s", in_order=False)
     there, _ = objects("t")
@@ -77,6 +88,7 @@ def test_t17_overwrite_false_fails_nothing_twice() -> None:
     assert caught.value.report.files_failed == 4
 
 
+@pytest.mark.usefixtures("page")
 def test_moving_from_a_store_out_of_order() -> None:
     here, origin = objects("s", in_order=False)
     there, _ = objects("t")
@@ -365,7 +377,7 @@ def test_a_directory_that_cannot_be_read_is_not_moved(
 
 def test_planned_needs_no_memory_where_order_is_our_own(local: Mount, memory: Mount) -> None:
     plant(local, a=b"1")
-    source, target = Listing(at(local)), Listing(at(memory))
+    source, target = Listing(at(local)), TargetListing(at(memory))
     assert not source.claims_order
     source.start(), target.start()
     assert [action.kind for action in planned(source, target, Rules())] == ["copy"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Protocol
 
 from .exceptions import StorageDriverError
@@ -65,3 +66,39 @@ def computable(algorithm: str) -> bool:
     except (ValueError, StorageDriverError):
         return False
     return True
+
+
+# --- CRC-32C of bytes put together: polynomials over GF(2), bits reflected ---
+
+_CASTAGNOLI = 0x82F63B78
+
+
+def crc32c_joined(parts: Iterable[tuple[str, int]]) -> str:
+    """The CRC-32C of parts in order, each told by its own CRC-32C in hex and its number of bytes; reads nothing."""
+    joined = 0
+    for told, size in parts:
+        joined = _times(_shift(size), joined) ^ int(told, 16)
+    return f"{joined:08x}"
+
+
+def _times(a: int, b: int) -> int:
+    """The product of two polynomials, modulo that of CRC-32C."""
+    product, bit = 0, 1 << 31
+    while bit:
+        if a & bit:
+            product ^= b
+        b = (b >> 1) ^ (_CASTAGNOLI if b & 1 else 0)
+        bit >>= 1
+    return product
+
+
+@lru_cache(maxsize=64)
+def _shift(size: int) -> int:
+    """x to the power of 8 * `size`: what so many bytes behind it do to a CRC."""
+    power, square = 1 << 31, 1 << 23  # 1, and x to the power of 8
+    while size:
+        if size & 1:
+            power = _times(square, power)
+        square = _times(square, square)
+        size >>= 1
+    return power

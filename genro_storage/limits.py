@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import emulate
-from .backends.base import BackendEditor, BackendWriter, StorageBackend, Tick
+from .backends.base import BackendEditor, BackendWriter, PartWriter, StorageBackend, Tick
+from .backends.handles import Part
 from .exceptions import StorageError, StorageQuotaError, UnsupportedOperation
 from .mount import Mount
 from .types import PLAIN, Stat, WriteOptions
@@ -102,6 +103,11 @@ class LimitedMount(Mount):
         self.admit(path, options.size or 0)
         return LimitedWriter(self, path, super().writer(path, options))
 
+    def parts(self, path: str, options: WriteOptions = PLAIN, **how: Any) -> PartWriter:
+        self.judge(path, "write")
+        self.admit(path, options.size or 0)
+        return LimitedParts(self, path, super().parts(path, options, **how))
+
     def edit(self, path: str, mode: str) -> BackendEditor:
         reason = "a mount with 'quota' or 'max_file_size' changes nothing in place; write the file anew"
         raise self.guard.failure(UnsupportedOperation(reason), "open", path)
@@ -148,6 +154,34 @@ class LimitedWriter:
         self._mount.admit(self._path, self._size)
         stat = self._writer.commit(hashes)
         self._mount.wrote(self._size)
+        return stat
+
+    def discard(self) -> None:
+        self._writer.discard()
+
+
+class LimitedParts:
+    """Judges each part by the size that the file has with it at least."""
+
+    def __init__(self, mount: LimitedMount, path: str, writer: PartWriter) -> None:
+        self._mount, self._path, self._writer = mount, path, writer
+        self.token, self.part_size, self.one_pass = writer.token, writer.part_size, writer.one_pass
+
+    @property
+    def held(self) -> frozenset[int]:
+        return self._writer.held
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        return self._writer.digests
+
+    def put(self, offset: int, data: Part) -> str:
+        self._mount.admit(self._path, offset + len(data))
+        return self._writer.put(offset, data)
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        stat = self._writer.commit(hashes)
+        self._mount.wrote(stat.size or 0)
         return stat
 
     def discard(self) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from enum import IntEnum
 from typing import Any, Self, TypeVar
 
 from . import emulate, paths
-from .backends.base import BackendEditor, BackendReader, BackendWriter, StorageBackend, Tick
+from .backends.base import BackendEditor, BackendReader, BackendWriter, PartWriter, StorageBackend, Tick
 from .exceptions import (
     StorageConflictError,
     StorageError,
@@ -19,21 +18,15 @@ from .exceptions import (
     StorageNotFoundError,
     StoragePathError,
     StoragePermissionError,
-    StorageWarning,
     UnsupportedOperation,
 )
+from .pages import OddKey as OddKey
+from .pages import Pages
 from .retry import DEFAULT_RETRY, NO_RETRY, Guard, RetryPolicy
-from .streams import MountEditor, MountReader, MountWriter, cut_short
-from .types import PLAIN, Features, Stat, Version, WriteOptions
+from .streams import MountEditor, MountParts, MountReader, MountWriter, cut_short
+from .types import PLAIN, Features, Stat, Unfinished, Version, WriteOptions
 
 T = TypeVar("T")
-
-OddKey = Callable[[Stat], object]
-"""Called with each listed entry that no path can express."""
-
-
-_SUSPECT = ("/.", "\n.", "\\", "\0", "//", "\n/", "/\n", "\n\n")
-"""One of these stands in a page of listed paths, each between line ends, if any of them needs a closer look."""
 
 
 class Level(IntEnum):
@@ -167,52 +160,16 @@ class Mount:
 
     def scan(self, path: str, *, facts: bool = True, odd: OddKey | None = None) -> Iterator[Sequence[Stat]]:
         """One level in pages, in the storage's order. Names no path can express go to `odd`, else one warning."""
-        return self._pages("list", path, lambda after: self.backend.scan(path, after=after, facts=facts), odd)
+        return self._pages(path, lambda after: self.backend.scan(path, after=after, facts=facts), odd)
 
     def walk(self, path: str, *, odd: OddKey | None = None) -> Iterator[Sequence[Stat]]:
         """Everything below in pages, in bytewise order (`backends.base.order`). Links are listed, not descended."""
-        return self._pages("list", path, lambda after: emulate.walk(self.backend, path, after), odd)
+        return self._pages(path, lambda after: emulate.walk(self.backend, path, after), odd)
 
     def _pages(
-        self, operation: str, path: str, start: Callable[[str], Iterator[Sequence[Stat]]], odd: OddKey | None
+        self, path: str, start: Callable[[str], Iterator[Sequence[Stat]]], odd: OddKey | None
     ) -> Iterator[Sequence[Stat]]:
-        strange: list[Stat] = []
-        last, attempt, pages = "", 0, None
-        while True:
-            try:
-                pages = start(last) if pages is None else pages
-                page = next(pages, None)
-            except Exception as error:  # noqa: BLE001 - a driver call: `failure` translates
-                failure = self.guard.failure(error, operation, path)
-                if last and not self.features.ordered:
-                    failure.retryable = False  # nobody knows where an unordered listing stopped
-                self.guard.wait_or_raise(attempt, failure, error)
-                attempt, pages = attempt + 1, None
-                continue
-            if page is None:
-                break
-            if page:
-                # A file and a directory may have one name, and only the slash says which of them was the last.
-                last = f"{page[-1].path}/" if page[-1].is_dir else page[-1].path
-                yield self._addressable(page, odd or strange.append)
-        if strange:
-            where = paths.full(self.name, path)
-            message = f"{len(strange)} names below '{where}' cannot be written as a path and were passed over"
-            warnings.warn(message, StorageWarning, stacklevel=3)
-
-    def _addressable(self, page: Sequence[Stat], odd: OddKey) -> Sequence[Stat]:
-        text = "\n".join(["", *[entry.path for entry in page], ""])
-        if text.isascii() and not any(mark in text for mark in _SUSPECT):
-            return page
-        kept = []
-        for entry in page:
-            if paths.is_hidden(entry.path):
-                continue
-            if paths.is_addressable(entry.path, self.rules):
-                kept.append(entry)
-            else:
-                odd(entry)
-        return kept
+        return Pages(self.guard, path, start, self.rules, self.features.ordered, odd).addressable()
 
     # --- reading ---
 
@@ -278,6 +235,26 @@ class Mount:
         """A stream into a new file that appears whole at commit."""
         self.judge(path, "write")
         return MountWriter(self.guard, path, self.guard.call("write", path, self.backend.writer, path, options))
+
+    def parts(
+        self,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        part_size: int,
+        token: str | None = None,
+        receipts: Mapping[int, str] = {},
+    ) -> PartWriter:
+        """A new file staged in parts, or one that was begun; see `StorageBackend.parts`."""
+        self.judge(path, "write")
+        made = self.backend.parts
+        how: dict[str, Any] = {"part_size": part_size, "token": token, "receipts": receipts}
+        return MountParts(self.guard, path, self.guard.call("write", path, made, path, options, **how))
+
+    def unfinished(self, path: str, *, older_than: float) -> list[Unfinished]:
+        """What was staged at or below `path` over `older_than` seconds ago and never finished."""
+        asked = self.backend.unfinished
+        return self.guard.call("list", path, lambda: list(asked(path, older_than=older_than)))
 
     def judge(self, path: str, operation: str, level: Level = Level.readwrite) -> None:
         """What must hold before the first byte: the mount allows it, and the store can hold the name."""

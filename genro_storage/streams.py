@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .backends.base import BackendEditor, BackendReader, BackendWriter
+from .backends.base import BackendEditor, BackendReader, BackendWriter, PartWriter
+from .backends.handles import Part
 from .exceptions import StorageUnavailableError
 from .retry import Guard
 from .types import Stat
@@ -80,6 +81,31 @@ class MountWriter:
             self._writer.write(data)
         except Exception as error:  # noqa: BLE001 - a driver call: the guard translates
             self._guard.again(error, "write", self._path, lambda: self._writer.write(b""))
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        return self._guard.call("write", self._path, self._writer.commit, hashes)
+
+    def discard(self) -> None:
+        self._writer.discard()
+
+
+class MountParts:
+    """A backend's part writer with context for errors; every call of it may be repeated."""
+
+    def __init__(self, guard: Guard, path: str, writer: PartWriter) -> None:
+        self._guard, self._path, self._writer = guard, path, writer
+        self.token, self.part_size, self.one_pass = writer.token, writer.part_size, writer.one_pass
+
+    @property
+    def held(self) -> frozenset[int]:
+        return self._writer.held
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        return self._writer.digests
+
+    def put(self, offset: int, data: Part) -> str:
+        return self._guard.call("write", self._path, self._writer.put, offset, data)
 
     def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
         return self._guard.call("write", self._path, self._writer.commit, hashes)

@@ -78,6 +78,18 @@ class WriteOptions(Struct, frozen=True, gc=False):
     tags: Mapping[str, str] | None = None
 
 
+class Unfinished(Struct, frozen=True, gc=False):
+    """A staged write that was never committed.
+
+    `path`: what it was to become (of a local file with a very long name its beginning). `token`: opens it again.
+    `started`: POSIX seconds; on a local disk the time of the last part.
+    """
+
+    path: str
+    token: str
+    started: float | None = None
+
+
 class SignOptions(Struct, frozen=True, gc=False):
     """What a signed request fixes beyond its place: of a GET how it is shown, of a PUT what may be sent."""
 
@@ -123,6 +135,8 @@ class Features(Struct, frozen=True):
     """`WriteOptions.tags` is kept."""
     content_type: bool = False
     """The store remembers a content type of its own."""
+    own_versions: bool = True
+    """Where there are versions, facts and writes tell theirs, and each can be removed; git: others made them."""
     tells_missing: bool = True
     """`delete` of an absent key raises NotFound; False: it succeeds without a word (S3)."""
     readonly: bool = False
@@ -137,6 +151,8 @@ class Features(Struct, frozen=True):
     """Undecodable names travel as surrogate escapes."""
     literal: bool = False
     """A path is data, never normalised."""
+    ranges: bool = False
+    """A range of a file costs no more than its own bytes: parts of a large file can be read at the same time."""
 
 
 class Place(Protocol):

@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS = [
     "exceptions paths types capabilities",
     "retry observe hashing compression crypto config _bridge tempfiles.*",
-    "backends.base records.base",
+    "backends.base records.base records.blocking",
     "streams backends.* records records.memory records.sqlite records.postgres records.redis records.lease",
-    "journal emulate mount limits records.mount table",
+    "journal emulate pages mount limits records.mount table",
     "transfer.*",
     "composed.* verbs.* transaction",
     "names facts pathnames outlets virtual nodes mountinfo manager default aio fs",

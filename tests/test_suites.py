@@ -99,7 +99,7 @@ class TestSeaweedFS(BackendSuite):
     lacks = frozenset(
         {
             *("edit", "free_space", "keeps_mode", "public_url", "readlink", "real_dirs", "rename_from", "set_mtime"),
-            *("set_mode", "surrogates", "symlink", "tells_missing"),
+            *("parts", "set_mode", "surrogates", "symlink", "tells_missing", "unfinished"),
         }
     )
     unkept = frozenset({"ordered", "versions"})

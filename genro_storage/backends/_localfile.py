@@ -217,6 +217,12 @@ class LocalWriter:
         """Counts bytes that came into `fd` by another way."""
         self._size += count
 
+    def holds(self, size: int) -> None:
+        """The file has come to be `size` bytes by another way, and no longer is."""
+        if os.fstat(self.fd).st_size != size:
+            os.ftruncate(self.fd, size)
+        self._size = size
+
     def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
         self._check()
         check_size(self._options.size, self._size)

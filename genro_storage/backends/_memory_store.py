@@ -112,6 +112,17 @@ class Deletion:
         self.born = time.time()
 
 
+class Parts:
+    """What is staged for `path`: offset → bytes."""
+
+    __slots__ = ("born", "data", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.born = time.time()
+        self.data: dict[int, bytes] = {}
+
+
 class Store:
     """A root directory and the lock that every look and every change takes.
 
@@ -124,6 +135,7 @@ class Store:
         self.root = Directory()
         self.versioned = False
         self.past: dict[str, list[File | Deletion]] = {}
+        self.staged: dict[str, Parts] = {}
         self.lock = threading.RLock()
         with _registry:
             _all.add(self)

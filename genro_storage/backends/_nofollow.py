@@ -345,4 +345,5 @@ def local_features(base: str) -> Features:
         max_key=_LONGEST - len(os.fsencode(base)) - 1,
         backslash=os.sep == "/",
         surrogates=True,
+        ranges=True,
     )

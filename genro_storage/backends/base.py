@@ -15,7 +15,7 @@ from ..exceptions import (
     UnsupportedOperation,
 )
 from ..paths import join
-from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Version, WriteOptions
+from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Unfinished, Version, WriteOptions
 from ._bytes import BytesReader as BytesReader
 from ._bytes import BytesWriter as BytesWriter
 from ._bytes import check_size as check_size
@@ -23,6 +23,7 @@ from ._bytes import cut as cut
 from .handles import BackendEditor as BackendEditor
 from .handles import BackendReader as BackendReader
 from .handles import BackendWriter as BackendWriter
+from .handles import PartWriter as PartWriter
 from .handles import Tick as Tick
 from .options import Context, Options
 
@@ -36,6 +37,7 @@ ABILITIES = frozenset(
         "free_space",
         "get_tags",
         "mkdir",
+        "parts",
         "public_url",
         "readlink",
         "rename_from",
@@ -46,6 +48,7 @@ ABILITIES = frozenset(
         "set_tags",
         "sign",
         "symlink",
+        "unfinished",
         "versions",
         "walk",
     }
@@ -252,6 +255,25 @@ class StorageBackend:
     def rename_from(self, source: StorageBackend, source_path: str, path: str, options: WriteOptions = PLAIN) -> Stat:
         """Moves a file or a whole directory in one step; `UnsupportedOperation` if these two cannot."""
         raise UnsupportedOperation("this storage cannot rename")
+
+    def parts(
+        self,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        part_size: int,
+        token: str | None = None,
+        receipts: Mapping[int, str] = {},
+    ) -> PartWriter:
+        """A new file at `path`, staged in parts; with `token` and `receipts` (offset → receipt) one that was begun.
+
+        `part_size` in bytes is the least a part has. A token that is gone → `StorageNotFoundError`.
+        """
+        raise UnsupportedOperation("this storage takes a file in one stream only")
+
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        """What was staged at or below `path` over `older_than` seconds ago and neither committed nor discarded."""
+        raise UnsupportedOperation("this storage keeps no unfinished writes, or does not tell them")
 
     def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
         """Removes exactly these keys with few requests; yields the failures only."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from ..exceptions import StorageError, StorageNotFoundError
-from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Version, WriteOptions
-from .base import BackendEditor, BackendReader, BackendWriter, StorageBackend, Tick
+from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Unfinished, Version, WriteOptions
+from .base import BackendEditor, BackendReader, BackendWriter, PartWriter, StorageBackend, Tick
+from .handles import Part
 
 
 class Forwarding(StorageBackend):
@@ -118,6 +119,23 @@ class Forwarding(StorageBackend):
         backend, there = self.route(path)
         return _Writer(backend.writer(there, options), path)
 
+    def parts(
+        self,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        part_size: int,
+        token: str | None = None,
+        receipts: Mapping[int, str] = {},
+    ) -> PartWriter:
+        backend, there = self.route(path)
+        return _Parts(backend.parts(there, options, part_size=part_size, token=token, receipts=receipts), path)
+
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        backend, there = self.route(path)
+        for found in backend.unfinished(there, older_than=older_than):
+            yield replace(found, path=_moved(found.path, there, path))
+
     def edit(self, path: str, mode: str) -> BackendEditor:
         backend, there = self.route(path)
         return backend.edit(there, mode)
@@ -219,7 +237,7 @@ def _moved(path: str, old: str, new: str) -> str:
     if not path:
         return ""
     below = path[len(old) :].lstrip("/") if old else path
-    return f"{new}/{below}" if new else below
+    return f"{new}/{below}" if new and below else new or below
 
 
 def _back(pages: Iterator[Sequence[Stat]], there: str, here: str) -> Iterator[Sequence[Stat]]:
@@ -241,3 +259,24 @@ class _Writer:
 
     def discard(self) -> None:
         self._writer.discard()
+
+
+class _Parts:
+    """A part writer whose facts are told under another path."""
+
+    def __init__(self, writer: PartWriter, path: str) -> None:
+        self._writer, self._path = writer, path
+        self.token, self.part_size, self.one_pass = writer.token, writer.part_size, writer.one_pass
+        self.put: Callable[[int, Part], str] = writer.put
+        self.discard: Callable[[], None] = writer.discard
+
+    @property
+    def held(self) -> frozenset[int]:
+        return self._writer.held
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        return self._writer.digests
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        return replace(self._writer.commit(hashes), path=self._path)

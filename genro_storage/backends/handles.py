@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol, TypeAlias
 
 from ..types import Stat
 
@@ -35,6 +35,47 @@ class BackendWriter(Protocol):
 
     def discard(self) -> None:
         """Gives up: the old bytes stay. Idempotent, never raises, does nothing after a commit."""
+
+
+class Pieces(Protocol):
+    """Bytes too many to hold: each iteration fetches them anew, the same ones."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+Part: TypeAlias = bytes | bytearray | memoryview | Pieces
+
+
+class PartWriter(Protocol):
+    """A staged write: parts in any order, from any thread, that nobody sees before `commit`.
+
+    `token` is text by which any process opens it again with `StorageBackend.parts`; who lets go of it without `commit`
+    or `discard` leaves the parts where they are.
+    """
+
+    token: str
+    part_size: int
+    """Bytes of every part but the last; what was asked for, or what the storage needs."""
+    one_pass: bool
+    """`Pieces` are taken as they come; elsewhere they are fetched twice, once for a checksum."""
+
+    @property
+    def held(self) -> frozenset[int]:
+        """Where the parts begin that are there: of given receipts, those that proved to be true."""
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Hashes of all that is held, in order, as far as they follow from those of the parts."""
+
+    def put(self, offset: int, data: Part) -> str:
+        """Stores the part that begins at `offset`, again if it is there; its receipt, text for `parts(receipts=)`."""
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        """As of a writer; a part that never came → `StorageCorruptedError`. After an error it may be called again."""
+
+    def discard(self) -> None:
+        """As of a writer; call it when no `put` is under way."""
 
 
 class BackendEditor(Protocol):

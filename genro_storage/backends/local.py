@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import islice
 from typing import Any, ClassVar, Literal, Self
 
 from ..exceptions import (
     StorageConflictError,
-    StoragePathError,
     StoragePermissionError,
     UnsupportedOperation,
 )
 from ..paths import Rules, join
-from ..types import PLAIN, Stat, WriteOptions
-from . import _attributes, _kernel
+from ..types import PLAIN, Stat, Unfinished, WriteOptions
+from . import _attributes, _kernel, _links
+from ._localedit import opened_in_place
 from ._localfile import (
     NAMELESS,
     LocalReader,
@@ -30,17 +29,13 @@ from ._localfile import (
     read_exactly,
     span,
 )
-from ._nofollow import DIRECTORY, KIND, LINK, Tree, base_directory, local_features, make_directory, real_path
+from ._localparts import LocalParts, StagedFile, unfinished
+from ._nofollow import DIRECTORY, KIND, LINK, Tree, base_directory, local_features, make_directory
+from ._staging import fitting
 from .base import PAGE, BackendEditor, StorageBackend, Tick, conflict, no_version, order
 from .options import Context, Octal, Options
 
-_TRIES = 8
 _RULES = Rules(backslash=True, surrogates=True)
-_EDIT = {
-    "r+": os.O_RDWR,
-    "a": os.O_WRONLY | os.O_APPEND | os.O_CREAT,
-    "a+": os.O_RDWR | os.O_APPEND | os.O_CREAT,
-}
 
 
 class LocalOptions(Options, frozen=True, kw_only=True):
@@ -213,6 +208,22 @@ class LocalStorage(StorageBackend):
 
     # --- writing ---
 
+    def parts(
+        self,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        part_size: int,
+        token: str | None = None,
+        receipts: Mapping[int, str] = {},
+    ) -> LocalParts:
+        at, name, old = self._target(path, options, parents=token is None)
+        file = StagedFile(path, at, name, options, old, mode=self._file_mode, fsync=self._fsync, token=token)
+        return LocalParts(file, path, options, fitting(part_size, options.size), receipts)
+
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        return unfinished(self._tree, path, older_than)
+
     def writer(self, path: str, options: WriteOptions = PLAIN) -> LocalWriter:
         return self._writer(path, options, named=False)
 
@@ -247,8 +258,16 @@ class LocalStorage(StorageBackend):
 
     def _writer(self, path: str, options: WriteOptions, named: bool) -> LocalWriter:
         """`named`: where a file is to be replaced, under a hidden name at once; that is soon over and costs less."""
+        at, name, old = self._target(path, options)
+        named = named and old is not None and not options.if_absent
+        return LocalWriter(path, at, name, options, old, mode=self._file_mode, fsync=self._fsync, named=named)
+
+    def _target(
+        self, path: str, options: WriteOptions, *, parents: bool = True
+    ) -> tuple[int | None, str, os.stat_result | None]:
+        """Where a file is to be written, and what is there now; the caller closes the descriptor."""
         try:
-            at, name, old = self._tree.target(path, parents=options.if_match is None)
+            return self._tree.target(path, parents=parents and options.if_match is None)
         except FileNotFoundError:
             if options.if_match is None:
                 raise
@@ -257,28 +276,9 @@ class LocalStorage(StorageBackend):
             if options.if_absent:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
             raise
-        named = named and old is not None and not options.if_absent
-        return LocalWriter(path, at, name, options, old, mode=self._file_mode, fsync=self._fsync, named=named)
 
     def edit(self, path: str, mode: str) -> BackendEditor:
-        flags = _EDIT[mode] | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        if mode == "r+":
-            os.close(self._tree.open_file(path)[0])  # tells what is not there, and what is no file
-        for _ in range(_TRIES):
-            at, name, old = self._tree.target(path)
-            try:
-                fd = os.open(name, flags, 0o666 if self._file_mode is None else self._file_mode, dir_fd=at)
-            except OSError as error:
-                if error.errno == errno.ELOOP:
-                    continue  # a link since we looked
-                raise
-            finally:
-                if at is not None:
-                    os.close(at)
-            if old is None and self._file_mode is not None:
-                os.fchmod(fd, self._file_mode)
-            return io.FileIO(fd, mode)
-        raise StoragePermissionError("a symbolic link here changes too often")
+        return opened_in_place(self._tree, path, mode, self._file_mode)
 
     def copy_from(
         self,
@@ -372,21 +372,10 @@ class LocalStorage(StorageBackend):
 
     def symlink(self, path: str, target: str) -> None:
         """Makes a relative link; its target stays below the root of the mount, existing or not."""
-        if self._tree.links == "refuse":
-            raise StoragePermissionError("the mount follows no symbolic links ('symlinks: refuse') and makes none")
-        goal = os.path.join(real_path(self.native_path("")), join("", target, rules=_RULES))
-        above = real_path(os.path.dirname(self.native_path(path)))
-        with self._tree.spot(path) as (at, name):
-            os.symlink(os.path.relpath(goal, above), name, dir_fd=at)
+        _links.symlink(self._tree, path, join("", target, rules=_RULES))
 
     def readlink(self, path: str) -> str:
-        with self._tree.spot(path) as (at, name):
-            try:
-                return os.readlink(name, dir_fd=at)
-            except OSError as error:
-                if error.errno == errno.EINVAL:
-                    raise StoragePathError("not a symbolic link") from error
-                raise
+        return _links.readlink(self._tree, path)
 
     def free_space(self) -> int:
         found = os.statvfs(self._tree.base)

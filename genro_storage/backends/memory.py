@@ -12,11 +12,14 @@ from msgspec.structs import replace
 
 from ..exceptions import StorageError, StorageUnavailableError, UnsupportedOperation
 from ..paths import refuse_climbing
-from ..types import PLAIN, Features, Stat, Version, WriteOptions
+from ..types import PLAIN, Features, Stat, Unfinished, Version, WriteOptions
 from . import _memory_versions as versions
 from ._labels import checked_tags
 from ._memory_editor import MemoryEditor, MemoryWriter
+from ._memory_parts import MemoryParts, unfinished
+from ._memory_rules import judge_kind, judge_rename, judge_write
 from ._memory_store import Directory, File, Node, Store, address, at_address, described, failure, files, private, shared
+from ._staging import fitting
 from .base import (
     PAGE,
     BackendEditor,
@@ -57,6 +60,7 @@ class MemoryBackend(StorageBackend):
         keeps_mtime=True,
         content_type=True,
         backslash=True,
+        ranges=True,
     )
 
     def __init__(self, options: Any, context: Context = Context()) -> None:  # noqa: B008 - immutable
@@ -206,31 +210,44 @@ class MemoryBackend(StorageBackend):
         return self._placed(path, _made(content, options), options)
 
     def writer(self, path: str, options: WriteOptions = PLAIN) -> MemoryWriter:
-        store = self._store
-        with store.lock:
-            if isinstance(store.look(self._full(path)), Directory):
-                raise failure(errno.EEXIST if options.if_absent else errno.EISDIR)
+        with self._store.lock:
+            judge_kind(self._store.look(self._full(path)), options)
         return MemoryWriter(lambda data: self.put(path, data, options), options.size)
+
+    def parts(
+        self,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        part_size: int,
+        token: str | None = None,
+        receipts: Mapping[int, str] = {},
+    ) -> MemoryParts:
+        store, full = self._store, self._full(path)
+        with store.lock:
+            judge_kind(store.look(full), options)
+        return MemoryParts(
+            store,
+            full,
+            path,
+            options,
+            lambda data: self.put(path, data, options),
+            part_size=fitting(part_size, options.size),
+            token=token,
+            receipts=receipts,
+        )
+
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        return unfinished(self._store, self._full(path), self.root, older_than)
 
     def _placed(self, path: str, file: File, options: WriteOptions) -> Stat:
         store, full = self._store, self._full(path)
         with store.lock:
-            self._judge(store, full, options)
+            judge_write(store.look(full), options)
             directory, name = store.above(full, make=True)
             store.keep(full, directory.children.get(name))
             directory.put(name, file)
             return self._described(path, file)
-
-    @staticmethod
-    def _judge(store: Store, full: str, options: WriteOptions) -> None:
-        """Raises if `options` or the kind of what is there forbid to put a file at `full`."""
-        there = store.look(full)
-        if options.if_absent and there is not None:
-            raise failure(errno.EEXIST)
-        if isinstance(there, Directory):
-            raise failure(errno.EISDIR)
-        if options.if_match is not None and (there is None or there.etag != options.if_match):
-            raise conflict(options.if_match, None if there is None else there.etag)
 
     def copy_from(
         self,
@@ -356,7 +373,7 @@ class MemoryBackend(StorageBackend):
                 raise failure(errno.EINVAL)
             if here is there and not options.if_absent and source_full.startswith(f"{full}/"):
                 raise failure(errno.ENOTEMPTY)
-            _judge_rename(node, here.look(full), options)
+            judge_rename(node, here.look(full), options)
             target, name = here.above(full, make=True)
             directory, source_name = there.above(source_full)
             there.leave(source_full, node)
@@ -371,26 +388,6 @@ class MemoryBackend(StorageBackend):
 
 def _made(data: bytes, options: WriteOptions) -> File:
     return File(data, options.mtime, options.content_type, options.metadata, checked_tags(options.tags or {}))
-
-
-def _judge_rename(node: Node, there: Node | None, options: WriteOptions) -> None:
-    """Raises what `rename(2)` would, or if `options` forbid to replace what is there."""
-    if there is None:
-        if options.if_match is not None:
-            raise conflict(options.if_match, None)
-        return
-    if options.if_absent:
-        raise failure(errno.EEXIST)
-    if isinstance(there, Directory):
-        if isinstance(node, File):
-            raise failure(errno.EISDIR)
-        if there.children:
-            raise failure(errno.ENOTEMPTY)
-        return
-    if isinstance(node, Directory):
-        raise failure(errno.ENOTDIR)
-    if options.if_match is not None and there.etag != options.if_match:
-        raise conflict(options.if_match, there.etag)
 
 
 def _memory(source: StorageBackend) -> MemoryBackend:

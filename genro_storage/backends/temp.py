@@ -155,6 +155,11 @@ class TempBackend(LocalStorage):
         twin._owns = False
         return twin
 
+    @property
+    def abilities(self) -> frozenset[str]:
+        """Nothing is staged here for a later process: these files end with this one."""
+        return super().abilities - {"parts", "unfinished"}
+
     # --- within the limits ---
 
     def _writer(self, path: str, options: WriteOptions, named: bool) -> Any:

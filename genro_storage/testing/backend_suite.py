@@ -13,13 +13,14 @@ from .conditions import Conditions
 from .inplace import InPlace
 from .listing import Listing
 from .reading import Reading, entries
+from .staging import Staging
 from .suite import WORDS, powers
 from .tree import Tree
 from .versions import Versions
 from .writing import Writing
 
 
-class BackendSuite(Reading, Writing, Conditions, Listing, Tree, InPlace, Versions):
+class BackendSuite(Reading, Writing, Conditions, Staging, Listing, Tree, InPlace, Versions):
     """The acceptance test of a storage type.
 
     ::

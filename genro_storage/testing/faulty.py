@@ -2,81 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Self
 
-from ..backends.base import BackendEditor, BackendReader, BackendWriter, StorageBackend, Tick
+from ..backends.base import BackendEditor, BackendReader, BackendWriter, PartWriter, StorageBackend, Tick
 from ..exceptions import StorageError
-from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Version, WriteOptions
-
-T = TypeVar("T")
-Kind = Literal["fail", "lost", "truncate", "delay"]
-
-
-def injected() -> Exception:
-    """The error of a fault that names none: what a broken disk says, and no retry helps."""
-    return OSError(errno.EIO, "injected fault")
-
-
-class Fault(NamedTuple):
-    """What happens at call number `at` (from 1), for `times` calls; `on` counts only calls of that name.
-
-    `fail`: the call does not happen. `lost`: it happens and its answer is lost. `truncate`: a read gives half and then
-    ends, a write or a listing does half and fails. `delay`: it waits `seconds`. `error` makes what is raised.
-    """
-
-    at: int
-    kind: Kind = "fail"
-    error: Callable[[], Exception] = injected
-    on: str | None = None
-    times: int = 1
-    seconds: float = 0.01
-
-    def strikes(self, number: int) -> bool:
-        return self.at <= number < self.at + self.times
-
-
-class FaultPlan:
-    """Counts every call of the backends it is given to and says which of them suffers. Thread-safe.
-
-    `calls` holds the names in order, those of readers and writers as ``reader.read``, ``writer.commit``, …. `watch` is
-    called with each name before the call is made, from the thread that makes it.
-    """
-
-    def __init__(self, *faults: Fault, watch: Callable[[str], object] = lambda name: None) -> None:
-        self.faults = list(faults)
-        self.watch = watch
-        self.calls: list[str] = []
-        self.struck: list[str] = []
-        self._lock = threading.Lock()
-
-    def next(self, name: str) -> Fault | None:
-        """Counts one call; its fault, if it has one."""
-        self.watch(name)
-        with self._lock:
-            self.calls.append(name)
-            for fault in self.faults:
-                number = len(self.calls) if fault.on is None else self.calls.count(name)
-                if fault.on in (None, name) and fault.strikes(number):
-                    self.struck.append(name)
-                    return fault
-        return None
-
-    def run(self, name: str, call: Callable[[], T]) -> T:
-        """Counts and makes one call that cannot be done by half."""
-        fault = self.next(name)
-        if fault is None:
-            return call()
-        if fault.kind == "delay":
-            time.sleep(fault.seconds)
-            return call()
-        if fault.kind == "lost":
-            _given_up(call())
-        raise fault.error()
+from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Unfinished, Version, WriteOptions
+from .faults import Fault as Fault
+from .faults import FaultPlan as FaultPlan
+from .faults import halves, struck
+from .faults import injected as injected
+from .faulty_handles import FaultyEditor, FaultyParts, FaultyReader, FaultyWriter
 
 
 class FaultyBackend(StorageBackend):
@@ -205,8 +142,8 @@ class FaultyBackend(StorageBackend):
         if_match: str | None = None,
     ) -> tuple[bytes, Stat]:
         fault = self.plan.next("get")
-        data, stat = _struck(fault, lambda: self.inner.get(path, start, end, version=version, if_match=if_match))
-        return (data[: len(data) // 2] if _halves(fault) else data), stat
+        data, stat = struck(fault, lambda: self.inner.get(path, start, end, version=version, if_match=if_match))
+        return (data[: len(data) // 2] if halves(fault) else data), stat
 
     def reader(
         self,
@@ -224,6 +161,24 @@ class FaultyBackend(StorageBackend):
     def writer(self, path: str, options: WriteOptions = PLAIN) -> BackendWriter:
         return FaultyWriter(self.plan.run("writer", lambda: self.inner.writer(path, options)), self.plan)
 
+    def parts(
+        self,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        part_size: int,
+        token: str | None = None,
+        receipts: Mapping[int, str] = {},
+    ) -> PartWriter:
+        opened = self.inner.parts
+        writer = self.plan.run(
+            "parts", lambda: opened(path, options, part_size=part_size, token=token, receipts=receipts)
+        )
+        return FaultyParts(writer, self.plan)
+
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        return self.plan.run("unfinished", lambda: iter(list(self.inner.unfinished(path, older_than=older_than))))
+
     def edit(self, path: str, mode: str) -> BackendEditor:
         return FaultyEditor(self.plan.run("edit", lambda: self.inner.edit(path, mode)), self.plan)
 
@@ -238,7 +193,7 @@ class FaultyBackend(StorageBackend):
     def _pages(self, name: str, pages: Iterator[Sequence[Stat]]) -> Iterator[Sequence[Stat]]:
         while True:
             fault = self.plan.next(name)
-            page = _struck(fault, lambda: next(pages, None))
+            page = struck(fault, lambda: next(pages, None))
             if page is None:
                 return
             if fault is not None and fault.kind == "truncate":
@@ -251,132 +206,9 @@ class FaultyBackend(StorageBackend):
         if fault is not None and fault.kind == "truncate":
             yield from self.inner.delete_many(paths[: len(paths) // 2])
             raise fault.error()
-        yield from _struck(fault, lambda: list(self.inner.delete_many(paths)))
-
-
-class FaultyReader:
-    """A reader; a truncated read is half of it, and then the end."""
-
-    def __init__(self, inner: BackendReader, plan: FaultPlan) -> None:
-        self.stat = inner.stat
-        self._inner = inner
-        self._plan = plan
-        self._ended = False
-
-    def read(self, size: int = -1) -> bytes:
-        if self._ended:
-            return b""
-        fault = self._plan.next("reader.read")
-        data = _struck(fault, lambda: self._inner.read(size))
-        if not _halves(fault):
-            return data
-        self._ended = True
-        return data[: len(data) // 2]
-
-    def close(self) -> None:
-        self._inner.close()
-
-
-class FaultyWriter:
-    """A writer. By contract `discard` never raises: a fault there is counted and passed over.
-
-    Also by contract nothing given is lost by an error: what a struck write did not pass on goes with the next call, and
-    a commit whose answer was lost gives it when asked again.
-    """
-
-    def __init__(self, inner: BackendWriter, plan: FaultPlan) -> None:
-        self._inner = inner
-        self._plan = plan
-        self._waiting = b""
-        self._answer: Stat | None = None
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        fault = self._plan.next("writer.write")
-        data = self._waiting + bytes(data)
-        passed = {"fail": 0, "truncate": len(data) // 2}.get(fault.kind, len(data)) if fault else len(data)
-        if fault and fault.kind == "delay":
-            time.sleep(fault.seconds)
-        self._inner.write(data[:passed])
-        self._waiting = data[passed:]
-        if fault and fault.kind != "delay":
-            raise fault.error()
-
-    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
-        return self._plan.run("writer.commit", lambda: self._committed(hashes))
-
-    def _committed(self, hashes: Mapping[str, str]) -> Stat:
-        if self._answer is None:
-            if self._waiting:
-                self._inner.write(self._waiting)
-                self._waiting = b""
-            self._answer = self._inner.commit(hashes)
-        return self._answer
-
-    def discard(self) -> None:
-        self._plan.next("writer.discard")
-        self._inner.discard()
-
-
-class FaultyEditor:
-    """A file in place; `close` closes the inner one whatever happens."""
-
-    def __init__(self, inner: BackendEditor, plan: FaultPlan) -> None:
-        self._inner = inner
-        self._plan = plan
-
-    def readinto(self, buffer: memoryview) -> int:
-        return self._plan.run("editor.readinto", lambda: self._inner.readinto(buffer))
-
-    def write(self, data: bytes | bytearray | memoryview) -> int:
-        fault = self._plan.next("editor.write")
-        if fault is not None and fault.kind == "truncate":
-            self._inner.write(memoryview(data)[: len(data) // 2])
-            raise fault.error()
-        return _struck(fault, lambda: self._inner.write(data))
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._inner.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._inner.tell()
-
-    def truncate(self, size: int) -> int:
-        return self._plan.run("editor.truncate", lambda: self._inner.truncate(size))
-
-    def flush(self) -> None:
-        self._plan.run("editor.flush", self._inner.flush)
-
-    def close(self) -> None:
-        try:
-            self._plan.run("editor.close", lambda: None)
-        finally:
-            self._inner.close()
-
-
-def _given_up(lost: object) -> None:
-    """What a lost answer would have been is nobody's: a reader, writer or editor is let go."""
-    for name in ("discard", "close"):
-        if callable(release := getattr(lost, name, None)):
-            release()
-            return
+        yield from struck(fault, lambda: list(self.inner.delete_many(paths)))
 
 
 def _real(backend: StorageBackend) -> StorageBackend:
     """The backend that others know how to copy from."""
     return backend.inner if isinstance(backend, FaultyBackend) else backend
-
-
-def _halves(fault: Fault | None) -> bool:
-    return fault is not None and fault.kind == "truncate"
-
-
-def _struck(fault: Fault | None, call: Callable[[], T]) -> T:
-    """The call under a fault that may also be a truncation, which is the caller's to apply."""
-    if fault is None or fault.kind == "truncate":
-        return call()
-    if fault.kind == "delay":
-        time.sleep(fault.seconds)
-        return call()
-    if fault.kind == "lost":
-        call()
-    raise fault.error()

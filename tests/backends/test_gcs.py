@@ -47,7 +47,7 @@ _roots = itertools.count(1)
 LACKS = frozenset(
     {
         *("edit", "free_space", "get_tags", "keeps_mode", "public_url", "readlink", "real_dirs", "rename_from"),
-        *("set_mode", "set_tags", "surrogates", "symlink", "tags"),
+        *("parts", "set_mode", "set_tags", "surrogates", "symlink", "tags", "unfinished"),
     }
 )
 
@@ -110,7 +110,7 @@ class TestGcs(Gcs):
 class TestGcsBelow(Gcs):
     """A root inside the bucket, neither markers nor versions, pages of three."""
 
-    lacks = LACKS | {"mkdir", "versions"}
+    lacks = LACKS | {"mkdir", "own_versions", "versions"}
 
     @pytest.fixture
     def backend(self, opened: Open, gcs: GcsServer) -> Iterator[GcsBackend]:

@@ -35,6 +35,8 @@ LACKS = OBJECT_STORE | {
     *("atomic_if_absent", "atomic_if_match", "case_sensitive", "content_type", "copy_from", "delete_many", "edit"),
     *(
         "free_space",
+        "parts",
+        "unfinished",
         "hashes",
         "if_absent",
         "if_match",

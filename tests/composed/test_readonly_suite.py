@@ -32,6 +32,8 @@ LACKS = OBJECT_STORE | {
         "delete_many",
         "edit",
         "free_space",
+        "parts",
+        "unfinished",
         "hashes",
     ),
     *("if_absent", "if_match", "implied_dirs", "keeps_mode", "keeps_mtime", "metadata", "readlink", "rename_from"),
@@ -154,7 +156,12 @@ def packed(base: Path, kind: str) -> Packed:
     return Packed(LocalStorage(LocalOptions(path=str(base / "tree"))), archive, base, kind)
 
 
-class TestZip(BackendSuite):
+class Archive(BackendSuite):
+    lent = frozenset({"mkdir", "rmdir"})
+    written_by = "a folder, packed anew"
+
+
+class TestZip(Archive):
     lacks = LACKS | {"surrogates"}
 
     @pytest.fixture
@@ -162,7 +169,7 @@ class TestZip(BackendSuite):
         return packed(tmp_path, "zip")
 
 
-class TestTar(BackendSuite):
+class TestTar(Archive):
     lacks = LACKS
 
     @pytest.fixture
@@ -170,7 +177,7 @@ class TestTar(BackendSuite):
         return packed(tmp_path, "tar")
 
 
-class TestTarGzip(BackendSuite):
+class TestTarGzip(Archive):
     lacks = LACKS
 
     @pytest.fixture
@@ -178,7 +185,7 @@ class TestTarGzip(BackendSuite):
         return packed(tmp_path, "gzip")
 
 
-class TestLibarchive(BackendSuite):
+class TestLibarchive(Archive):
     lacks = LACKS
     names = tuple(name for name in NAMES if name != "cafe\u0301")  # libarchive composes the names of pax archives
 

@@ -11,6 +11,7 @@ from ..exceptions import StorageError
 
 KEPT_FAILURES = 1000
 KEPT_WARNINGS = 100
+KEPT_ACTIONS = 10_000
 
 
 class Failure(Struct, frozen=True):
@@ -32,28 +33,47 @@ class Failure(Struct, frozen=True):
         }
 
 
+class ReportedAction(Struct, frozen=True):
+    """What a dry run would do, or what a comparison found, about one entry; `size` in bytes, None where unknown."""
+
+    kind: str
+    relpath: str
+    reason: str = ""
+    size: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "relpath": self.relpath, "reason": self.reason, "size": self.size}
+
+
 class TransferReport(Struct):
-    """What a copy or a move did.
+    """What a copy, a move or a synchronisation did, or would do if `dry_run`; or what a comparison found.
 
     Times are POSIX seconds, `duration` seconds, sizes bytes. `destination` is ``mount:path`` of the place where the
     source went, `target_path` that path alone: it may be below the one asked for (a file into a directory).
     `files_total = files_copied + files_skipped + files_failed`. Of `failures`, directories and listings among them, the
-    first 1,000 are kept; `failed` counts all. `complete`: every listing was read to its end.
+    first 1,000 are kept; `failed` counts all. `complete`: every listing was read to its end. `cancelled`: it was
+    stopped before its end, by `cancel`, the deadline, Ctrl-C or a callback that raised. `actions`: the first 10,000
+    of a dry run or a comparison. `bytes_hashed`: read only to see whether files are equal. `same`, `differ`,
+    `only_source`, `only_destination`: files, for a comparison.
     """
 
     operation: str
     source: str
     destination: str
     target_path: str
+    dry_run: bool = False
     started: float = field(default_factory=time.time)
     finished: float | None = None
     files_copied: int = 0
     files_skipped: int = 0
     files_failed: int = 0
+    files_deleted: int = 0
     directories_created: int = 0
     bytes_copied: int = 0
     bytes_skipped: int = 0
     bytes_server_side: int = 0
+    bytes_resumed: int = 0
+    bytes_hashed: int = 0
     retries: int = 0
     verified_checksum: int = 0
     verified_size: int = 0
@@ -61,7 +81,14 @@ class TransferReport(Struct):
     failures: list[Failure] = field(default_factory=list)
     failed: int = 0
     warnings: list[str] = field(default_factory=list)
+    actions: list[ReportedAction] = field(default_factory=list)
+    same: int = 0
+    differ: int = 0
+    only_source: int = 0
+    only_destination: int = 0
+    resumed: bool = False
     complete: bool = True
+    cancelled: bool = False
 
     @property
     def files_total(self) -> int:
@@ -69,8 +96,8 @@ class TransferReport(Struct):
 
     @property
     def ok(self) -> bool:
-        """Nothing failed and everything was seen."""
-        return not self.failed and self.complete
+        """Nothing failed, nobody stopped it."""
+        return not self.failed and not self.cancelled
 
     @property
     def duration(self) -> float:
@@ -105,23 +132,32 @@ class TransferReport(Struct):
         if message not in self.warnings and len(self.warnings) < KEPT_WARNINGS:
             self.warnings.append(message)
 
+    def note(self, kind: str, relpath: str, reason: str = "", size: int | None = None) -> None:
+        """Keeps what would be done or was found."""
+        if len(self.actions) < KEPT_ACTIONS:
+            self.actions.append(ReportedAction(kind, relpath, reason, size))
+
     # --- how it is shown ---
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, fit for JSON."""
         shown: dict[str, Any] = {name: getattr(self, name) for name in self.__struct_fields__}
         shown["failures"] = [failure.to_dict() for failure in self.failures]
+        shown["actions"] = [action.to_dict() for action in self.actions]
         extra = {"files_total": self.files_total, "ok": self.ok, "duration": self.duration, "rate": self.rate}
         return shown | extra
 
     def __str__(self) -> str:
-        parts = [
-            f"{self.operation} {self.source} → {self.destination}: {self.files_copied} files, {self.bytes_copied} bytes"
-        ]
-        parts += [
-            f"{count} {what}" for count, what in ((self.files_skipped, "skipped"), (self.failed, "failed")) if count
-        ]
-        return f"{', '.join(parts)} in {self.duration:.2f} s"
+        what = f"{self.operation}{' (dry run)' if self.dry_run else ''} {self.source} → {self.destination}: "
+        if self.operation == "compare":
+            what += f"{self.same} same, {self.differ} differ, {self.only_source} only in the first"
+            what += f", {self.only_destination} only in the second"
+        else:
+            what += f"{self.files_copied} files, {self.bytes_copied} bytes"
+        counts = ((self.files_deleted, "deleted"), (self.files_skipped, "skipped"), (self.failed, "failed"))
+        told = [what, *(f"{count} {name}" for count, name in counts if count)]
+        line = f"{', '.join(told)}{', cancelled' if self.cancelled else ''} in {self.duration:.2f} s"
+        return line.replace("\n", "\\n").replace("\r", "\\r")  # a name may hold anything
 
 
 def _forget_tracebacks(error: BaseException) -> None:

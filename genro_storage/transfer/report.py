@@ -156,8 +156,7 @@ class TransferReport(Struct):
             what += f"{self.files_copied} files, {self.bytes_copied} bytes"
         counts = ((self.files_deleted, "deleted"), (self.files_skipped, "skipped"), (self.failed, "failed"))
         told = [what, *(f"{count} {name}" for count, name in counts if count)]
-        line = f"{', '.join(told)}{', cancelled' if self.cancelled else ''} in {self.duration:.2f} s"
-        return line.replace("\n", "\\n").replace("\r", "\\r")  # a name may hold anything
+        return f"{', '.join(told)}{', cancelled' if self.cancelled else ''} in {self.duration:.2f} s"
 
 
 def _forget_tracebacks(error: BaseException) -> None:

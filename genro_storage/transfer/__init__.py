@@ -6,6 +6,8 @@ from typing import Any
 
 from ..types import Place
 from .call import Call
+from .crew import flow_of
+from .events import TransferEvent
 from .inline import into_path
 from .landing import landed
 from .options import CopyOptions, options_from
@@ -13,7 +15,7 @@ from .places import same_place
 from .rename import rename
 from .report import Failure, TransferReport
 
-__all__ = ["CopyOptions", "Failure", "TransferReport", "copy", "move", "rename", "same_place"]
+__all__ = ["CopyOptions", "Failure", "TransferEvent", "TransferReport", "copy", "move", "rename", "same_place"]
 
 
 def copy(
@@ -42,5 +44,6 @@ def move(
 
 
 def _transfer(operation: str, source: Place, target: Place, options: CopyOptions, slash: bool) -> TransferReport:
-    landing = landed(source, target, options, slash=slash, moving=operation == "move")
-    return Call(operation, landing, options).run()
+    flow = flow_of(options)
+    landing = flow.waited(lambda: landed(source, target, options, slash=slash, moving=operation == "move"))
+    return Call(operation, landing, options, (source, target), flow).run()

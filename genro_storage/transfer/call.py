@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
 
-from ..exceptions import StorageError, StorageNotADirectoryError, StorageNotFoundError, StorageTransferError
-from .engine import SAME_PLACE, Engine, threads
-from .files import Worker
+from ..exceptions import (
+    StorageError,
+    StorageNotADirectoryError,
+    StorageNotFoundError,
+    StorageTimeoutError,
+    StorageTransferError,
+    TransferCancelled,
+)
+from ..types import Place
+from .crew import engine_for, flow_of
+from .engine import SAME_PLACE, Engine
+from .events import Teller
 from .flow import Flow
 from .landing import Landing, missing, onto_file
 from .listing import Listing, TargetListing, planned
 from .moving import Removal, Survey, renamed, survey
 from .options import CopyOptions
-from .places import shown
+from .places import of_its_kind, shown
 from .plan import SYMLINK, Action, Entry, Rules
 from .report import TransferReport
 
@@ -22,20 +30,41 @@ from .report import TransferReport
 class Call:
     """What is copied, how, and what it tells."""
 
-    def __init__(self, operation: str, landing: Landing, options: CopyOptions) -> None:
+    def __init__(
+        self,
+        operation: str,
+        landing: Landing,
+        options: CopyOptions,
+        nodes: tuple[Place, Place] | None = None,
+        flow: Flow | None = None,
+    ) -> None:
+        """`nodes`: source and target as the caller named them, for the callbacks; `flow` runs since the landing."""
         self._moving = operation == "move"
         self._landing = landing
         self._options = options
-        self._flow = Flow()
+        self._flow = flow_of(options) if flow is None else flow
         target = landing.target
         self._report = TransferReport(operation, shown(landing.source), shown(target), target.path)
+        source_node, target_node = nodes or (landing.source, target)
+        end = of_its_kind(target_node, target.path)
+        self._teller = Teller(options, self._report, self._flow, source_node, end)
 
     def run(self) -> TransferReport:
         """Does it all; raises as `transfer.copy` says."""
-        opened = self._landing.opened
-        with nullcontext() if opened is None else closing(opened):
+        opened, report = self._landing.opened, self._report
+        self._teller.event("start")
+        try:
             error = self._run()
-        self._report.finished = time.time()
+        except BaseException as stopped:
+            report.cancelled, report.finished = True, time.time()
+            if isinstance(stopped, (TransferCancelled, StorageTimeoutError)):
+                vars(stopped)["report"] = report
+            raise
+        finally:
+            if opened is not None and not self._flow.abandoned:
+                opened.close()
+        report.finished = time.time()
+        self._teller.event("end")
         if error is not None and self._options.errors != "report":
             self._raise(error)
         return self._report
@@ -87,8 +116,8 @@ class Call:
 
     def _single(self, action: Action) -> StorageError | None:
         removal = Removal(self._landing.source, links=False) if self._moving else None
-        engine = self._engine(removal, single=True)
-        engine.one(action, self._landing.opened)
+        engine = self._engine(removal)
+        engine.run(iter((action,)))
         return engine.first_error
 
     def _tree(self, links: bool) -> StorageError | None:
@@ -96,7 +125,7 @@ class Call:
         removal = Removal(landing.source, links) if self._moving else None
         if removal is not None and landing.facts.is_symlink:
             removal.descended(landing.facts)
-        engine = self._engine(removal, single=False)
+        engine = self._engine(removal)
         engine.run(self._actions(removal))
         if removal is not None:
             everything = self._report.ok and not self._report.files_skipped
@@ -142,11 +171,8 @@ class Call:
         except StorageNotFoundError as error:
             raise missing(landing.source) from error
 
-    def _engine(self, removal: Removal | None, single: bool) -> Engine:
-        landing, options = self._landing, self._options
-        worker = Worker(landing.source, landing.target, options, self._flow, removal, single=single)
-        workers = threads(landing.source.mount, landing.target.mount)
-        return Engine(worker, options, self._report, self._flow, workers)
+    def _engine(self, removal: Removal | None) -> Engine:
+        return engine_for(self._landing, self._options, self._report, self._flow, self._teller, removal)
 
     # --- the end ---
 

@@ -1,157 +1,147 @@
-"""The engine: actions go through a few threads, results come back to the caller's, one after the other."""
+"""The engine: actions go through a bounded pool, results come back to the caller's thread, one after the other."""
 
 from __future__ import annotations
 
-import os
-import threading
+import time
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
-from queue import SimpleQueue
-from typing import Protocol
 
-from ..backends.base import BackendReader
 from ..exceptions import StorageError, TransferCancelled
-from ..mount import Mount
-from .flow import Flow
+from .events import Teller
+from .flow import POLL, Flow
 from .job import Copied
 from .options import CopyOptions
-from .places import both_local
 from .plan import SPECIAL, Action
+from .pool import Note, Outcome, Pool, Result
 from .report import TransferReport
 
 AHEAD = 10_000
-"""Actions planned before the first call of `progress`, so that its total is exact up to so many."""
-NETWORK_THREADS = 8
-LOCAL_THREADS = 4
+"""Actions planned before the first callback that tells a total, so that it is exact up to so many."""
+QUEUE = 1000
+"""Actions planned ahead where nobody asks for a total."""
+TURN = 0.02
+"""Seconds of planning after which results are looked at."""
 DROPPED = "the target keeps no metadata: it was left behind"
 SAME_PLACE = "same place"
-
-
-class Outcome:
-    """What came of one action: the copy, or the error after so many attempts."""
-
-    __slots__ = ("attempts", "copied", "error", "reason")
-
-    def __init__(
-        self, copied: Copied | None = None, error: Exception | None = None, attempts: int = 1, reason: str = ""
-    ) -> None:
-        self.copied = copied
-        self.error = error
-        self.attempts = attempts
-        self.reason = reason
-
-
-class Work(Protocol):
-    """Does one action, in any thread; an error of a storage is part of the outcome."""
-
-    def __call__(self, action: Action, opened: BackendReader | None = None) -> Outcome: ...
-
-
-def threads(source: Mount, target: Mount) -> int:
-    """How many files at once: as many as answers can be waited for, or as the processor can do."""
-    if both_local(source, target):
-        return min(LOCAL_THREADS, os.cpu_count() or 1)
-    return NETWORK_THREADS
 
 
 class Engine:
     """Runs actions and fills the report; every callback is called in the thread that calls `run`."""
 
-    def __init__(self, work: Work, options: CopyOptions, report: TransferReport, flow: Flow, workers: int) -> None:
-        self._work = work
+    def __init__(self, pool: Pool, options: CopyOptions, report: TransferReport, flow: Flow, teller: Teller) -> None:
+        self._pool = pool
         self._options = options
         self._report = report
         self._flow = flow
-        self._workers = workers
-        self._todo: SimpleQueue[Action | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[Action, Outcome]] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._under_way = 0
-        self._planned: deque[Action] = deque()
-        self._files_planned = 0
+        self._teller = teller
+        self._ahead = AHEAD if teller.counts else QUEUE
+        self._planned = 0
+        self._results: deque[Result] = deque()
         self.first_error: StorageError | None = None
 
     def run(self, actions: Iterator[Action]) -> None:
         """Does all of them; a failing callback, Ctrl-C, any error that is not an entry's own stops the rest."""
         try:
-            plan = self._looked_at(actions)
-            if self._options.progress is not None:
-                self._planned.extend(islice(plan, AHEAD))
-            while self._submit(plan) or self._under_way:
-                if self._under_way:
-                    action, outcome = self._done.get()
-                    self._under_way -= 1
-                    self._settle(action, outcome)
+            plan: Iterator[Action] | None = self._looked_at(actions)
+            while plan is not None or self._pool.under_way or self._results:
+                plan = None if plan is None else self._plan(plan)
+                self._flow.poll()
+                if self._flow.cancelled:  # the first failure under errors="stop"
+                    return
+                self._collect(planning=plan is not None)
+                if plan is None or not self._teller.counts or self._planned >= AHEAD:
+                    while self._results:
+                        self._settle(*self._results.popleft())
+                self._teller.pulse()
         except BaseException:
             self._flow.cancel()
             raise
         finally:
-            self._stop_threads()
-
-    def one(self, action: Action, opened: BackendReader | None = None) -> None:
-        """Does the only action in the caller's thread."""
-        self._files_planned = 1
-        if action.kind == "skip":
-            outcome = Outcome(reason=action.reason)
-        else:
-            outcome = self._work(action, opened)
-        self._settle(action, outcome)
+            self._pool.close()
+            self._count_the_rest()
 
     def _looked_at(self, actions: Iterator[Action]) -> Iterator[Action]:
         """The plan; a listing that fails ends it, and what was planned before is still done."""
         try:
-            for action in actions:
-                self._files_planned += action.kind != "mkdir"
-                yield action
+            yield from actions
         except StorageError as error:
             self._report.complete = False
+            if self._flow.cancelled:
+                if self._flow.cause is not None:
+                    raise
+                return
             self.failed(error, "", "list")
+            self._teller.failed_at("", error)
 
-    def _submit(self, plan: Iterator[Action]) -> bool:
-        """Hands out work up to twice what the threads can do at once; False when there is nothing left to plan."""
-        while self._under_way < 2 * self._workers and not self._flow.cancelled:
-            action = self._planned.popleft() if self._planned else next(plan, None)
-            if action is None:
-                return False
-            if action.kind in ("skip", "fail"):
-                self._settle(action, Outcome(error=action.error, reason=action.reason))
-                continue
-            if self._under_way >= len(self._threads) < self._workers:
-                self._start_thread()
-            self._todo.put(action)
-            self._under_way += 1
-        return not self._flow.cancelled
+    def _plan(self, plan: Iterator[Action]) -> Iterator[Action] | None:
+        """Hands out more work, for a moment or until there is enough; None when there is nothing left to plan."""
+        room, turn = min(self._ahead - self._pool.waiting, self._ahead), time.monotonic() + TURN
+        work: list[Action] = []
+        try:
+            while room > 0 and time.monotonic() < turn:
+                action = next(plan, None)
+                if action is None:
+                    self._teller.planned_all()
+                    return None
+                self._planned += 1
+                self._teller.planned(action)
+                if action.kind in ("skip", "fail"):
+                    self._results.append((action, Outcome(error=action.error, reason=action.reason)))
+                    continue
+                work.append(action)
+                room -= 1
+            return plan
+        finally:
+            if work:
+                self._pool.give(work)
 
-    # --- in the caller's thread ---
+    def _collect(self, planning: bool) -> None:
+        """Takes results from the pool; waits for some unless there is something else to do."""
+        if not self._pool.under_way:
+            return
+        busy = self._results or (planning and self._pool.waiting < self._ahead)
+        watching = self._flow.watched or self._teller.listens
+        self._results += self._pool.results(0 if busy else POLL if watching else None)
 
-    def _settle(self, action: Action, outcome: Outcome) -> None:
-        """Counts what came of an action and tells `progress`."""
-        report, stat, error = self._report, action.entry.stat, outcome.error
-        report.retries += outcome.attempts - 1
+    # --- what came of it ---
+
+    def _settle(self, action: Action, outcome: Outcome | Note, told: bool = True) -> None:
+        """Counts what came of an action and tells the callbacks, if they are to be `told`."""
+        if isinstance(outcome, Note):
+            if told:
+                self._note(action, outcome)
+            return
+        error = outcome.error
         if isinstance(error, TransferCancelled):
             return
         if error is not None and not isinstance(error, StorageError):
             raise error
+        self._teller.settled(action)
+        reason = self._count(action, outcome, error)
+        if told:
+            self._tell(action, outcome, error, reason)
+
+    def _count(self, action: Action, outcome: Outcome, error: StorageError | None) -> str:
+        """Enters it into the report; returns why a file was skipped."""
+        report, copied = self._report, outcome.copied
+        report.retries += outcome.attempts - 1
         if error is not None:
             report.complete = report.complete and not action.entry.unlisted
             self.failed(error, action.entry.relpath, action.kind, outcome.attempts, is_file=action.kind != "mkdir")
         elif action.kind == "mkdir":
             report.directories_created += 1
-        elif outcome.copied is not None:
-            self._copied(outcome.copied)
+        elif copied is not None and not copied.same_place:
+            self._copied(copied)
         else:
-            report.skip(outcome.reason, stat.size)
-            if outcome.reason == SPECIAL:
+            reason = outcome.reason if copied is None else SAME_PLACE
+            report.skip(reason, action.entry.stat.size if copied is None else copied.facts.size)
+            if reason == SPECIAL:
                 report.warn(f"skipped, neither file nor directory: '{action.entry.relpath}'")
-        if action.kind != "mkdir" and self._options.progress is not None:
-            self._options.progress(report.files_total, self._files_planned)
+            return reason
+        return ""
 
     def _copied(self, copied: Copied) -> None:
         report = self._report
-        if copied.same_place:
-            report.skip(SAME_PLACE, copied.facts.size)
-            return
         report.files_copied += 1
         report.bytes_copied += copied.size
         report.bytes_server_side += copied.size if copied.server_side else 0
@@ -168,24 +158,29 @@ class Engine:
         if self._options.errors == "stop":
             self._flow.cancel()
 
-    # --- threads ---
+    def _tell(self, action: Action, outcome: Outcome, error: StorageError | None, reason: str) -> None:
+        teller = self._teller
+        if error is not None:
+            teller.failed(action, error, outcome.attempts)
+        elif action.kind == "mkdir":
+            teller.made(action)
+        elif reason:
+            teller.skipped(action, reason)
+        else:
+            teller.copied(action)
+        if action.kind != "mkdir":
+            teller.progress()
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._loop, name=f"genro-transfer-{len(self._threads)}")
-        self._threads.append(thread)
-        thread.start()
+    def _note(self, action: Action, note: Note) -> None:
+        if note.kind == "retry":
+            self._teller.retried(action, note.error, note.attempts)
+        else:
+            self._teller.started(action)
 
-    def _loop(self) -> None:
-        while (action := self._todo.get()) is not None:
-            try:
-                self._flow.tick()
-                outcome = self._work(action)
-            except Exception as error:  # noqa: BLE001 - the engine: whatever it is, the caller's thread must hear of it
-                outcome = Outcome(error=error)
-            self._done.put((action, outcome))
-
-    def _stop_threads(self) -> None:
-        for _ in self._threads:
-            self._todo.put(None)
-        for thread in self._threads:
-            thread.join()
+    def _count_the_rest(self) -> None:
+        """What ended after nobody is to be told any more: it belongs into the report all the same."""
+        self._results += self._pool.results(0)
+        while self._results:
+            action, outcome = self._results.popleft()
+            if isinstance(outcome, Outcome) and (outcome.error is None or isinstance(outcome.error, StorageError)):
+                self._settle(action, outcome, told=False)

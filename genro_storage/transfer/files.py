@@ -15,16 +15,17 @@ from ..exceptions import (
     StorageExistsError,
     StorageNotFoundError,
     StoragePathError,
+    StorageUnavailableError,
 )
 from ..retry import RetryPolicy
 from ..types import Place
-from .engine import Outcome
 from .flow import Flow
 from .job import Copied, Job
 from .moving import Removal
 from .options import CopyOptions
 from .places import At, both_local, fault
 from .plan import Action
+from .pool import Note, Outcome, is_small
 from .proof import same_bytes
 from .stream import copy_file
 
@@ -44,26 +45,32 @@ class Worker:
         self._flow = flow
         self._retry = RetryPolicy(options.retries, sleep=flow.wait)
         self._removal = removal
+        self.tell: Callable[[Action, Note], object] = lambda action, note: None
+        """Called from any thread when an action is tried again."""
+        self.slow: Callable[[], object] = lambda: None
+        """Called from any thread when a storage does not keep up."""
 
     def __call__(self, action: Action, opened: BackendReader | None = None) -> Outcome:
         """What came of it; errors of the storages are part of the outcome, others are raised."""
         if action.kind == "mkdir":
-            return self._tried(lambda attempt: self._make_directory(action))
-        if action.kind == "link":
-            outcome = self._tried(lambda attempt: self._recreate_link(action))
+            outcome = self._tried(action, lambda attempt: self._make_directory(action))
+        elif action.kind == "link":
+            outcome = self._removed(action, self._tried(action, lambda attempt: self._recreate_link(action)))
         else:
-            outcome = self._file(action, opened)
-        return self._removed(action, outcome)
+            outcome = self._removed(action, self._file(action, opened))
+        if outcome.error is not None and self._options.errors == "stop":
+            self._flow.cancel()  # here and not by the caller: the next file of this thread is new work too
+        return outcome
 
     def _removed(self, action: Action, outcome: Outcome) -> Outcome:
         """For a move: the outcome once the source has gone too."""
         copied = outcome.copied
-        if self._removal is None or copied is None or copied.same_place:
+        if self._removal is None or copied is None or copied.same_place or self._flow.cancelled:
             return outcome
         stays = self._removal.proven(action.entry, copied.facts)
         return outcome if stays is None else Outcome(error=stays, attempts=outcome.attempts)
 
-    def _tried(self, do: Callable[[int], Copied | None]) -> Outcome:
+    def _tried(self, action: Action, do: Callable[[int], Copied | None]) -> Outcome:
         attempt = 0
         while True:
             try:
@@ -72,8 +79,11 @@ class Worker:
                 again = error.retryable or isinstance(error, (StorageConflictError, StorageCorruptedError))
                 if self._flow.cancelled or not again or attempt >= self._retry.retries:
                     return Outcome(error=error, attempts=attempt + 1)
-                self._retry.wait(attempt, error)
+                if isinstance(error, StorageUnavailableError):
+                    self.slow()
                 attempt += 1
+                self.tell(action, Note("retry", error, attempt))
+                self._retry.wait(attempt - 1, error)
 
     def _file(self, action: Action, opened: BackendReader | None) -> Outcome:
         entry = action.entry
@@ -85,21 +95,28 @@ class Worker:
             apart=self._apart(action),
             local=self._local,
         )
-        return self._tried(lambda attempt: self._copy(job, attempt, opened))
+        if is_small(action):
+            return self._tried(action, lambda attempt: self._copy(job, attempt, opened, self._flow))
+
+        def copy(attempt: int) -> Copied:
+            with self._flow.file() as flow:
+                return self._copy(job, attempt, opened, flow)
+
+        return self._tried(action, copy)
 
     def _apart(self, action: Action) -> bool:
         # A move deletes: there even a link that the listing did not show must not hide that both are one.
         return self._single or (self._removal is None and not action.exists)
 
-    def _copy(self, job: Job, attempt: int, opened: BackendReader | None) -> Copied:
+    def _copy(self, job: Job, attempt: int, opened: BackendReader | None, flow: Flow) -> Copied:
         if attempt == 0:
-            return copy_file(job, self._options, self._flow, opened)
+            return copy_file(job, self._options, flow, opened)
         facts = job.source.mount.stat_file(job.source.path, version=job.source.version)
         try:
-            return copy_file(replace(job, facts=facts, exact=True), self._options, self._flow)
+            return copy_file(replace(job, facts=facts, exact=True), self._options, flow)
         except StorageExistsError:
             # The answer to an earlier attempt may have been lost on its way: then this is our own file.
-            if same_bytes(job.source, job.target, self._flow):
+            if same_bytes(job.source, job.target, flow):
                 return Copied(facts, facts.size or 0)
             raise
 

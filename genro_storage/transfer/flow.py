@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NoReturn, Protocol, TypeVar
 
-from ..exceptions import StorageTimeoutError, TransferCancelled
+from ..exceptions import StorageError, StorageTimeoutError, TransferCancelled
 from .pace import Bandwidth
 
 T = TypeVar("T")
@@ -51,6 +51,10 @@ class Flow:
         self._end = None if deadline is None else self._begun + deadline
         self._deadline = deadline
         self._moved = _Moved()
+        self.cause: StorageError | None = None
+        """Why it stopped, where somebody wished it or the time was over."""
+        self.abandoned = False
+        """Threads were left behind that may still hold what they opened."""
 
     # --- stopping ---
 
@@ -71,11 +75,14 @@ class Flow:
     def poll(self) -> None:
         """Looks at `cancel` and the deadline, in the caller's thread; raises `TransferCancelled` or a timeout."""
         if self._wish is not None and self._wish.is_set():
-            self.cancel()
-            raise TransferCancelled("the transfer was cancelled")
+            self._stopped(TransferCancelled("the transfer was cancelled"))
         if self._end is not None and time.monotonic() >= self._end:
-            self.cancel()
-            raise StorageTimeoutError(f"the transfer did not end within {self._deadline:g} s", retryable=False)
+            self._stopped(StorageTimeoutError(f"the transfer did not end within {self._deadline:g} s", retryable=False))
+
+    def _stopped(self, cause: StorageError) -> NoReturn:
+        self.cause = self.cause or cause
+        self.cancel()
+        raise self.cause
 
     def waited(self, call: Callable[[], T]) -> T:
         """`call()`, left alone where a cancel or the deadline comes first: what never answers holds nobody up."""

@@ -26,6 +26,20 @@ def shown(place: Place) -> str:
     return paths.full(place.mount.name, place.path)
 
 
+def of_its_kind(place: Place, path: str) -> Place:
+    """The place at `path` of the same mount; a node where `place` is one."""
+    if path == place.path:
+        return place
+    sibling = getattr(place, "sibling", None)
+    found: Place = At(place.mount, path) if sibling is None else sibling(path)
+    return found
+
+
+def below(root: Place, relpath: str) -> Place:
+    """The place `relpath` below `root`, of its kind."""
+    return of_its_kind(root, f"{root.path}/{relpath}" if root.path and relpath else root.path or relpath)
+
+
 def fault(kind: type[Error], reason: str, place: Place, operation: str = "copy") -> Error:
     """An error that says where it happened, as a `Mount` does."""
     return kind(f"{reason}: '{shown(place)}'", operation=operation, mount=place.mount.name, path=place.path)

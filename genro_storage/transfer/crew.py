@@ -1,0 +1,52 @@
+"""Who does the work of one call: the caller's thread, threads, or the workers of an executor."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from .engine import Engine
+from .events import Teller
+from .files import Worker
+from .flow import Flow
+from .landing import Landing
+from .moving import Removal
+from .options import CopyOptions
+from .pace import Width, width
+from .places import both_local
+from .pool import SMALL, Here, Pool, Threads
+from .report import TransferReport
+
+
+def flow_of(options: CopyOptions) -> Flow:
+    """What the files of one call share."""
+    rate = options.bandwidth
+    assert not isinstance(rate, str)  # judged and made a number with the options
+    return Flow(options.buffer, bandwidth=rate, cancel=options.cancel, deadline=options.deadline)
+
+
+def engine_for(
+    landing: Landing, options: CopyOptions, report: TransferReport, flow: Flow, teller: Teller, removal: Removal | None
+) -> Engine:
+    """The engine for a tree or, with what the landing opened, for its one file."""
+    source, target = landing.source, landing.target
+    single = not landing.is_tree
+    worker = Worker(source, target, options, flow, removal, single=single)
+    pool: Pool
+    if single and _is_brief(landing, flow, teller):
+        pool = Here(partial(worker, opened=landing.opened))
+    elif single:
+        pool = Threads(partial(worker, opened=landing.opened), flow, Width(1), notes=teller.listens)
+    else:
+        many = width(options.concurrency, source.mount, target.mount, os.cpu_count() or 1)
+        worker.slow = many.slow
+        pool = Threads(worker, flow, many, notes=teller.listens)
+    worker.tell = pool.note
+    return Engine(pool, options, report, flow, teller)
+
+
+def _is_brief(landing: Landing, flow: Flow, teller: Teller) -> bool:
+    """Whether the caller's thread may do it: nothing is told meanwhile, and a Ctrl-C finds it at once."""
+    size = landing.facts.size
+    short = (size is not None and size <= SMALL) or both_local(landing.source.mount, landing.target.mount)
+    return short and not (flow.watched or teller.listens)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .manager import StorageManager as StorageManager
     from .nodes import StorageNode as StorageNode
     from .transfer import CopyOptions as CopyOptions
+    from .transfer import TransferEvent as TransferEvent
     from .transfer import TransferReport as TransferReport
     from .types import Stat as Stat
     from .types import Version as Version
@@ -38,7 +39,7 @@ _HOMES = {
     "default": "copy default_manager move node set_default_manager",
     "manager": "StorageManager",
     "nodes": "StorageNode",
-    "transfer": "CopyOptions TransferReport",
+    "transfer": "CopyOptions TransferEvent TransferReport",
     "types": "Stat Version",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

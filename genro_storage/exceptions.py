@@ -180,7 +180,9 @@ StorageConnectionError = StorageUnavailableError
 
 
 class StorageTimeoutError(StorageUnavailableError, TimeoutError):
-    """No answer in time."""
+    """No answer in time; `report` (a TransferReport) where it was the deadline of a transfer."""
+
+    report: Any = None
 
     default_errno = errno.ETIMEDOUT
 

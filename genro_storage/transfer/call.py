@@ -58,7 +58,7 @@ class Call:
         except BaseException as stopped:
             report.cancelled, report.finished = True, time.time()
             if isinstance(stopped, (TransferCancelled, StorageTimeoutError)):
-                vars(stopped)["report"] = report
+                stopped.report = report
             raise
         finally:
             if opened is not None and not self._flow.abandoned:

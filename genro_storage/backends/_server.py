@@ -105,14 +105,16 @@ class ServerStorage(StorageBackend):
             try:
                 found = session.listing(native, f"{path}/" if path else "")
             except (FileNotFoundError, Refused):
-                there = self._there(session, path)
-                if there is None:
-                    raise StorageNotFoundError("No such directory") from None
-                if not there.is_dir:
-                    raise StorageNotADirectoryError("Not a directory") from None
-                if path:
+                try:
+                    there = session.look(native, path)
+                except FileNotFoundError:
+                    if path:
+                        raise StorageNotFoundError("No such directory") from None
+                    found = []  # a mount's root is there, and nothing may be in it yet
+                else:
+                    if not there.is_dir:
+                        raise StorageNotADirectoryError("Not a directory") from None
                     raise
-                found = []
         least = after.encode("utf-8", "surrogateescape")
         found = [stat for stat in sorted(found, key=order) if order(stat) > least][:limit]
         for start in range(0, len(found), PAGE):

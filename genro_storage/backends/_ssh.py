@@ -7,6 +7,7 @@ import os
 import socket
 import stat as modes
 import threading
+import time
 from base64 import b64encode
 from collections import deque
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from paramiko import sftp as words
 from paramiko.message import Message
 from paramiko.sftp_attr import SFTPAttributes
 
-from ..exceptions import StorageIsADirectoryError, StorageUnavailableError, UnsupportedOperation
+from ..exceptions import StorageIsADirectoryError, StorageTimeoutError, StorageUnavailableError, UnsupportedOperation
 from ..types import Stat
 from ._fsspec import Spool
 from ._pool import Refused, shrunk
@@ -251,7 +252,8 @@ class SshSession:
 
 def close(client: Any, handle: bytes) -> None:
     """Closes a handle without waiting for the answer, which says nothing about what was read."""
-    client._async_request(type(None), words.CMD_CLOSE, handle)
+    with suppress(OSError):  # the connection is lost, and who reads next is told
+        client._async_request(type(None), words.CMD_CLOSE, handle)
 
 
 def encoded(path: str) -> bytes:
@@ -314,7 +316,7 @@ def connect(options: Any) -> SshSession:
     policies = {"strict": paramiko.RejectPolicy(), "ignore": IgnoreHostKeys(), "accept-new": AcceptNew(known_hosts)}
     ssh.set_missing_host_key_policy(policies[options.host_keys])
     given = options.password is not None or options.key_file is not None
-    wait = float(options.connect_timeout)
+    wait, began = float(options.connect_timeout), time.monotonic()
     sock = _reached(options.host, options.port, wait)
     try:
         ssh.connect(
@@ -338,10 +340,19 @@ def connect(options: Any) -> SshSession:
             raise StorageUnavailableError("the server opens no SFTP channel")
         client.get_channel().settimeout(float(options.timeout))
         return SshSession(ssh, client)
-    except BaseException:
+    except BaseException as error:
         ssh.close()
         sock.close()
+        if _silent(error, time.monotonic() - began >= wait):
+            raise StorageTimeoutError(f"{options.host}:{options.port} does not answer in time") from error
         raise
+
+
+def _silent(error: BaseException, late: bool) -> bool:
+    """Whether an error of paramiko's only means that nobody answered, which it says in many ways."""
+    if isinstance(error, paramiko.AuthenticationException):
+        return "timeout" in str(error)
+    return late and isinstance(error, paramiko.SSHException)
 
 
 def _reached(host: str, port: int, wait: float) -> socket.socket:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ftplib
 import os
+import re
 import select
 import socket
 import ssl
@@ -34,6 +36,8 @@ PATIENCE = 2.0
 _FULL = ("452", "552")
 _LOGIN = ("530", "332", "532")
 _UNKNOWN = ("500", "502", "504")
+_DENIED = re.compile("denied|privilege|permission|permitted|not allowed|forbidden", re.IGNORECASE)
+"""What 550 says of what is forbidden, and does not say of what is not there."""
 
 
 class FtpOptions(NetworkOptions, frozen=True, kw_only=True):
@@ -205,7 +209,7 @@ class Told:
         if text.startswith(_FULL):
             raise StorageQuotaError(f"the server has no room: {text}") from error
         if isinstance(error, ftplib.error_perm):
-            raise Refused(text) from error
+            raise PermissionError(errno.EACCES, text) if _DENIED.search(text) else Refused(text) from error
         raise StorageUnavailableError(f"the server cannot do this now: {text}") from error
 
 
@@ -238,6 +242,12 @@ class FtpBackend(ServerStorage):
     def storage_id(self) -> str:
         options = self.options
         return f"ftp:{options.username}@{options.host}:{options.port}"
+
+    def translate(self, error: Exception) -> StorageError | None:
+        """What is neither missing nor in the way, and refused all the same, is forbidden."""
+        if isinstance(error, (PermissionError, Refused)) and not isinstance(error, StorageError):
+            return StoragePermissionError(f"the server refuses: {error.strerror or error}")
+        return super().translate(error)
 
     def connect(self) -> Session:
         options = self.options

@@ -74,6 +74,8 @@ class SftpBackend(ServerStorage):
             )
         if isinstance(error, paramiko.SSHException):
             return self._translate_ssh(error, host)
+        if type(error) is OSError and error.errno is None:  # as paramiko says it
+            return StorageUnavailableError(f"the connection to {host} is lost: {error}")
         return super().translate(error)
 
     def _translate_ssh(self, error: paramiko.SSHException, host: str) -> StorageError:

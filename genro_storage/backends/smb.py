@@ -28,11 +28,12 @@ from ..exceptions import (
     StoragePathError,
     StoragePermissionError,
     StorageQuotaError,
+    StorageTimeoutError,
     StorageUnavailableError,
 )
 from ..types import Features, Stat
 from ._fsspec import Spool
-from ._pool import Refused, Session, shrunk
+from ._pool import Refused, Session, shrunk, survives
 from ._server import ServerStorage
 from .options import NetworkOptions, Secret
 
@@ -87,13 +88,41 @@ class SmbFile:
             self._file.close()
 
 
+class _Patient(Connection):  # type: ignore[misc]  # it has no types
+    """A connection that waits `patience` seconds for an answer, and asks no more who gave none."""
+
+    patience = 60.0
+    deaf = False
+
+    def receive(
+        self, request: Any, wait: bool = True, timeout: float | None = None, resolve_symlinks: bool = True
+    ) -> Any:
+        if self.deaf:
+            raise SMBException("it does not answer")
+        try:
+            return super().receive(request, wait, self.patience if timeout is None else timeout, resolve_symlinks)
+        except SMBException as error:
+            if "timeout of" not in str(error):
+                raise
+            self.deaf = True
+            raise StorageTimeoutError("no answer in time") from error
+
+    def end(self) -> None:
+        """Says good-bye to who still listens."""
+        try:
+            self.disconnect(close=not self.deaf)
+        except (SMBException, OSError):
+            with suppress(SMBException, OSError):
+                self.disconnect(close=False)
+
+
 class SmbSession:
     """One connection, which no other part of the process shares."""
 
     def __init__(self, options: SmbOptions) -> None:
         name = options.username
         self._share = rf"\\{options.host}\{options.share}"
-        self._cache: dict[str, Any] = {}
+        self._cache: dict[str, _Patient] = {}
         self._keys: dict[str, Any] = {
             "username": rf"{options.domain}\{name}" if options.domain and name else name,
             "password": options.password,
@@ -104,16 +133,17 @@ class SmbSession:
         }
         with _told():
             # A client id of its own: Samba hands connections of one client to one process, and loses some on the way.
-            connection = Connection(uuid4(), options.host, options.port)
+            connection = _Patient(uuid4(), options.host, options.port)
+            connection.patience = float(options.connect_timeout)
             try:
                 connection.connect(timeout=float(options.connect_timeout))
                 self._cache[f"{options.host.lower()}:{options.port}"] = connection
                 smbclient.stat(self._share, **self._keys)
             except BaseException:
                 if connection.transport is not None:
-                    with suppress(SMBException, OSError):
-                        connection.disconnect()
+                    connection.end()
                 raise
+        connection.patience = float(options.timeout)
         for sock in self._sockets():
             _watched(sock, float(options.timeout))
 
@@ -124,9 +154,8 @@ class SmbSession:
         return bool(self._cache) and all(one.transport.connected for one in self._cache.values())
 
     def close(self) -> None:
-        with suppress(SMBException, OSError):
-            smbclient.reset_connection_cache(fail_on_error=True, connection_cache=self._cache)
-        self._cache.clear()
+        while self._cache:
+            self._cache.popitem()[1].end()
 
     def abandon(self) -> None:
         for sock in self._sockets():
@@ -162,7 +191,9 @@ class SmbSession:
     def _again(self, native: str, prefix: str, entry: Stat) -> Stat:
         try:
             return self.look(f"{native.rstrip('/')}/{entry.path.removeprefix(prefix)}", entry.path)
-        except (StorageError, Refused, PermissionError):
+        except (StorageError, Refused, PermissionError) as error:
+            if not survives(error):
+                raise
             return entry
 
     def open(self, native: str, path: str) -> SmbFile:
@@ -187,10 +218,19 @@ class SmbSession:
             try:
                 rename(self._unc(native), self._unc(target), **self._keys)
             except SMBOSError as error:
-                if replace and error.ntstatus == NtStatus.STATUS_ACCESS_DENIED:
+                if replace and error.ntstatus == NtStatus.STATUS_ACCESS_DENIED and self._may_rename(native):
                     reason = "the server does not replace this file: it is open elsewhere, or may not be written"
                     raise StorageConflictError(reason, retryable=True) from error
                 raise
+
+    def _may_rename(self, native: str) -> bool:
+        """Whether the directory lets us, so that it is the target that stands in the way."""
+        for old, new in ((native, f"{native}~"), (f"{native}~", native)):
+            try:
+                smbclient.rename(self._unc(old), self._unc(new), **self._keys)
+            except SMBOSError:
+                return False
+        return True
 
     def remove(self, native: str) -> None:
         with _told():
@@ -232,7 +272,8 @@ class SmbBackend(ServerStorage):
         except ValueError as error:
             if isinstance(error, StorageError):
                 raise
-            raise StorageUnavailableError(str(error)) from error
+            late = isinstance(error.__cause__, TimeoutError)
+            raise (StorageTimeoutError if late else StorageUnavailableError)(str(error)) from error
 
     def _at(self, path: str) -> str:
         native = super()._at(path)

@@ -10,8 +10,8 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import format_datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -28,8 +28,8 @@ class AzureVersions(HttpServer):
 
     As there: every write of bytes or metadata makes a version, ids are times of 100 ns and grow strictly, a delete
     leaves the versions and no marker, `versionid=` reads and deletes one (never the current: 403), `include=versions`
-    lists them oldest first, a copy from a version makes it current. Keys and signatures are not checked (Azurite does),
-    and no real account was at hand to compare with.
+    lists them oldest first, a copy from a version makes it current. The date of a request is judged (which Azurite does
+    not), keys and signatures are not (Azurite does), and no real account was at hand to compare with.
     """
 
     server_name = "Azure server"
@@ -54,6 +54,10 @@ class AzureVersions(HttpServer):
             "Date": format_datetime(datetime.now(UTC), True),
         }
         try:
+            if "x-ms-date" in request.headers:
+                off = parsedate_to_datetime(request.headers["x-ms-date"]) - datetime.now(UTC)
+                if abs(off) > timedelta(minutes=15):
+                    raise AzureError(403, "AuthenticationFailed")
             with self.lock:
                 reply = self.on_blob(container, name, request) if name else self.on_container(container, request)
         except AzureError as error:

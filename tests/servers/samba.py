@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,11 @@ read only = no
 [readonly]
 path = {folder}/data
 read only = yes
+
+[guarded]
+path = {folder}/data
+read only = no
+{guest}
 """
 
 
@@ -63,6 +69,8 @@ class Samba(FolderServer):
     also = (Path("/usr/sbin"),)
     share = "data"
     readonly_share = "readonly"
+    guarded_share = "guarded"
+    """The same folder for an account that the modes of files bind (root's they do not)."""
     password = "genro-test-password"
 
     @property
@@ -74,7 +82,11 @@ class Samba(FolderServer):
         for name in ("private", "lock", "state", "cache", "pid", "ncalrpc"):
             (self.folder / name).mkdir()
         config = self.folder / "smb.conf"
-        config.write_text(CONFIG.format(port=self.port, host=HOST, folder=self.folder))
+        guest = ""
+        if os.geteuid() == 0:
+            guest = "force user = nobody"
+            self.folder.chmod(0o711)
+        config.write_text(CONFIG.format(port=self.port, host=HOST, folder=self.folder, guest=guest))
         pdbedit = find_program("pdbedit", self.remedy)  # smbpasswd adds users for root only
         said = f"{self.password}\n{self.password}\n".encode()
         add = [pdbedit, "-s", str(config), "-a", "-t", "-u", self.username]

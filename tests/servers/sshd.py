@@ -14,6 +14,7 @@ from .process import HOST, find_program, free_ports, greets
 
 CONFIG = """\
 Port {port}
+Port {readonly_port}
 ListenAddress {host}
 HostKey {folder}/host_key
 PidFile {folder}/sshd.pid
@@ -29,6 +30,9 @@ AllowTcpForwarding no
 Subsystem sftp internal-sftp
 ForceCommand internal-sftp
 {chroot}
+
+Match LocalPort {readonly_port}
+    ForceCommand internal-sftp -R
 """
 
 
@@ -57,6 +61,8 @@ class Sshd(FolderServer):
     remedy = "apt-get install openssh-server"
     also = (Path("/usr/sbin"),)
     passphrase = "correct horse"
+    readonly_port = 0
+    """Behind which the same server takes no changes (EACCES), whoever asks."""
 
     def make_folder(self) -> Path:
         """Below /run as root: sshd refuses a root of which any parent is writable for others, as /tmp is."""
@@ -70,6 +76,11 @@ class Sshd(FolderServer):
     @property
     def username(self) -> str:
         return getpass.getuser()
+
+    @property
+    def guest(self) -> str:
+        """An account that the modes of files bind (root's they do not), let in by the same key."""
+        return "nobody" if self.locked else self.username
 
     @property
     def key_file(self) -> Path:
@@ -92,8 +103,9 @@ class Sshd(FolderServer):
         return self.folder / "known_hosts"
 
     def command(self, program: str) -> Sequence[str]:
-        (self.port,) = free_ports(1)
+        self.port, self.readonly_port = free_ports(2)
         if self.locked:
+            self.folder.chmod(0o711)  # sshd reads the guest's keys as the guest
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # which sshd demands, and its service would make
         for name in ("host_key", "user_key", "other_key"):
             self._keygen("-t", "ed25519", "-N", "", "-C", name, "-f", str(self.folder / name))
@@ -105,7 +117,8 @@ class Sshd(FolderServer):
         config = self.folder / "sshd_config"
         chroot = f"ChrootDirectory {self.data}" if self.locked else ""
         pam = "no" if self.locked else "yes"  # without root only PAM can tell that an account is not locked
-        config.write_text(CONFIG.format(port=self.port, host=HOST, folder=self.folder, chroot=chroot, pam=pam))
+        ports = {"port": self.port, "readonly_port": self.readonly_port}
+        config.write_text(CONFIG.format(**ports, host=HOST, folder=self.folder, chroot=chroot, pam=pam))
         return [program, "-D", "-e", "-f", str(config)]
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -121,7 +122,8 @@ class Client:
             return self._credentials
 
     def _request(self) -> Any:
-        return transport.Request(self.web.manager)  # type: ignore[no-untyped-call]
+        """Asks for tokens as everything else is asked for: google-auth itself would wait for two minutes."""
+        return partial(transport.Request(self.web.manager), timeout=self.web.timeout)  # type: ignore[no-untyped-call]
 
     def _found(self) -> Any:
         given, request = self.options.credentials, self._request()

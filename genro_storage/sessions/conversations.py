@@ -1,0 +1,119 @@
+"""The messages of a session: appended in the order of their acknowledgement, none lost, none twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..exceptions import RecordTooLargeError, SessionNotFoundError
+from . import codec
+from .keys import HOT, judged_id, messages, number, quoted
+from .lanes import Delta
+from .lifecycle import Lifecycle
+from .models import Message, hot_of, message_of, pack, shown_message
+from .shared import judged_limit, judged_metadata
+
+ATOMIC = 400
+"""Messages of one `append_messages` that are stored together or not at all."""
+_ROLE = 64
+_NOTHING = codec.encode({})
+_FIELDS = frozenset({"role", "content", "metadata"})
+
+
+class Conversations(Lifecycle):
+    """Appending and reading messages."""
+
+    async def add_conversation_message(
+        self, session_id: str, role: str, content: Any, metadata: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Appends one message; True once it is stored.
+
+        Args:
+            role: 1 to 64 characters.
+            content: text or any value of the codec; it comes back as it was given.
+
+        Raises:
+            SessionNotFoundError: there is no such session, unless the store was opened with `auto_create`.
+            RecordTooLargeError: above `max_message` bytes.
+        """
+        judged_id(session_id, "session_id")
+        await self._appended(session_id, [await self._message(role, content, metadata, "")])
+        return True
+
+    async def append_messages(self, session_id: str, messages: Sequence[Mapping[str, Any]]) -> int:
+        """Appends dicts ``{role, content, metadata?}``; returns the number of the last one.
+
+        All are judged before the first is stored; each 400 are stored together or not at all.
+        """
+        judged_id(session_id, "session_id")
+        judged = [await self._message(**_fields(given), name=f"messages[{at}].") for at, given in enumerate(messages)]
+        last = 0
+        for start in range(0, len(judged), ATOMIC):
+            batch = judged[start : start + ATOMIC]
+            last = await self._appended(session_id, batch) + len(batch) - 1
+        return last if judged else await self._last(session_id)
+
+    async def get_conversation_history(
+        self, session_id: str, limit: int | None = 50, *, before_seq: int | None = None
+    ) -> list[dict[str, Any]]:
+        """The latest `limit` messages (None: all), oldest first, as ``{seq, role, content, timestamp, metadata}``.
+
+        `before_seq`: only those with a smaller number, to page back. Nothing where there is no session.
+        """
+        judged_limit(limit)
+        record = await self.records.get(HOT, quoted(judged_id(session_id, "session_id")))
+        if record is None or limit == 0:
+            return []
+        hot = hot_of(record.data)
+        end = hot.last_seq + 1 if before_seq is None else min(before_seq, hot.last_seq + 1)
+        first = hot.first_seq if limit is None else max(hot.first_seq, end - limit)
+        if first >= end:
+            return []
+        found = await self.records.scan(messages(hot.inc), after=number(first - 1), until=number(end))
+        return [shown_message(int(one.key), message_of(one.data)) for one in found]
+
+    # --- how ---
+
+    async def _message(
+        self, role: str, content: Any, metadata: Mapping[str, Any] | None = None, name: str = ""
+    ) -> bytes:
+        if not isinstance(role, str):
+            raise TypeError(f"{name}role is a str, not {type(role).__name__}")
+        if not 1 <= len(role) <= _ROLE:
+            raise ValueError(f"{name}role takes 1 to {_ROLE} characters, not {role!r}")
+        most = self.options.max_message
+        told = _NOTHING if not metadata else await self.encoded(judged_metadata(metadata), f"{name}metadata", most)
+        data = await self.encoded(content, f"{name}content", most)
+        if len(data) + len(told) > most:
+            raise RecordTooLargeError(f"{name}content and metadata have {len(data) + len(told)} bytes, at most {most}")
+        return pack(Message(role, data, self.records.clock(), told))
+
+    async def _appended(self, session_id: str, packed: Sequence[bytes]) -> int:
+        """The number of the first of these messages."""
+        first = await self.lanes.add(session_id, Delta(messages=tuple(packed)))
+        while first is None:
+            await self._needed(session_id)
+            first = await self.lanes.add(session_id, Delta(messages=tuple(packed)))
+        return first
+
+    async def _needed(self, session_id: str) -> None:
+        """Makes the session if the store may; raises otherwise."""
+        if not self.options.auto_create:
+            raise SessionNotFoundError(f"there is no session {session_id!r}", operation="append")
+        await self.create_session(session_id, self.AUTO_USER)
+
+    AUTO_USER = "auto"
+    """The user of sessions that `auto_create` makes."""
+
+    async def _last(self, session_id: str) -> int:
+        record = await self.records.get(HOT, quoted(session_id))
+        if record is None:
+            await self._needed(session_id)
+            return 0
+        return hot_of(record.data).last_seq
+
+
+def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(given, Mapping) or not {"role", "content"} <= given.keys() <= _FIELDS:
+        raise ValueError(f"a message is a dict of role, content and metadata, not {given!r:.200}")
+    return dict(given)

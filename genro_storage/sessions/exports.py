@@ -1,0 +1,126 @@
+"""A session as one dict and back: what moves it to another store, or keeps it in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ..exceptions import SessionConflictError, StorageCorruptedError, VersionConflictError
+from ..records.base import Change, Put
+from .contexts import as_dict
+from .garbage import collect
+from .keys import contexts, incarnation, judged_id, messages, number, quoted
+from .lanes import read_state
+from .lifecycle import birth
+from .models import Cold, Hot, Message, message_of, pack, shown_message, shown_session
+from .shared import judged_metadata
+from .upkeep import Upkeep
+
+FORMAT = "genro-session/1"
+_SLICE = 400
+
+
+class Exports(Upkeep):
+    """`export_session` and `import_session`."""
+
+    async def export_session(self, session_id: str) -> dict[str, Any] | None:
+        """All of a session: ``{format, session, messages, contexts}``; None where there is none."""
+        state = await read_state(self.records, quoted(judged_id(session_id, "session_id")))
+        if state is None:
+            return None
+        inc = state.hot.inc
+        told = await self.records.scan(messages(inc))
+        kept = await self.records.scan(contexts(inc))
+        return {
+            "format": FORMAT,
+            "session": shown_session(state.cold, state.hot) | {"ttl": state.hot.ttl and state.hot.ttl / 1e6},
+            "messages": [shown_message(int(one.key), message_of(one.data)) for one in told],
+            "contexts": [{"version": int(one.key), **await self.decoded(one.data)} for one in kept],
+        }
+
+    async def import_session(self, data: Mapping[str, Any]) -> bool:
+        """Stores what `export_session` gave: True made, False it is here already, the very same.
+
+        Raises:
+            SessionConflictError: a session of this id is here and is something different.
+            StorageCorruptedError: this is no export.
+        """
+        try:
+            cold, hot, children = await self._read(data)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StorageCorruptedError(f"this is no exported session: {error!r}") from error
+        existing = await self.export_session(cold.session_id)
+        if existing is not None:
+            return self._same(existing, data)
+        # Under an incarnation that nobody knows yet the children are invisible until the session itself is there.
+        for start in range(0, len(children), _SLICE):
+            await self.records.commit(children[start : start + _SLICE])
+        expect, old, buried = await self._expired(quoted(cold.session_id))
+        try:
+            await self.records.commit(birth(quoted(cold.session_id), cold, hot, expect, buried))
+        except VersionConflictError:
+            await collect(self.records, hot.inc)
+            existing = await self.export_session(cold.session_id)
+            return self._same(existing or {}, data)
+        if old:
+            await self._collected(old)
+        return True
+
+    @staticmethod
+    def _same(existing: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+        if dict(existing) != dict(data):
+            raise SessionConflictError(
+                f"a session {data['session']['session_id']!r} that is something different is here", operation="import"
+            )
+        return False
+
+    async def _read(self, data: Mapping[str, Any]) -> tuple[Cold, Hot, list[Change]]:
+        if data["format"] != FORMAT:
+            raise StorageCorruptedError(f"this is no exported session of format {FORMAT}: {data['format']!r}")
+        told, inc = data["session"], incarnation()
+        metadata = await self.encoded(judged_metadata(told["metadata"]), "metadata", self.options.max_metadata)
+        cold = Cold(
+            judged_id(told["session_id"], "session_id"),
+            judged_id(told["user_id"], "user_id"),
+            told["status"],
+            metadata,
+            _micro(told["created_at"]),
+            _micro(told["updated_at"]),
+            inc,
+            told["version"],
+            None if told["ended_at"] is None else _micro(told["ended_at"]),
+        )
+        seqs = [message["seq"] for message in data["messages"]]
+        versions = [context["version"] for context in data["contexts"]]
+        hot = Hot(
+            inc,
+            _micro(told["last_activity"]),
+            None if told["ttl"] is None else round(told["ttl"] * 1e6),
+            min(seqs, default=1),
+            max(seqs, default=0),
+            told["request_count"],
+            told["error_count"],
+            told["total_processing_time"],
+            max(versions, default=0),
+        )
+        return cold, hot, await self._children(inc, data)
+
+    async def _children(self, inc: str, data: Mapping[str, Any]) -> list[Change]:
+        changes: list[Change] = []
+        for told in data["messages"]:
+            content = await self.encoded(told["content"], "content", self.options.max_message)
+            metadata = await self.encoded(told["metadata"], "metadata", self.options.max_message)
+            message = Message(told["role"], content, _micro(told["timestamp"]), metadata)
+            changes.append(Put(messages(inc), number(told["seq"]), pack(message)))
+        for told in data["contexts"]:
+            value = {"type": told["type"], "value": as_dict(told["value"]), "at": told["at"]}
+            packed = await self.encoded(value, "context", self.options.max_context)
+            changes.append(Put(contexts(inc), number(told["version"]), packed))
+        return changes
+
+
+def _micro(text: str) -> int:
+    at = datetime.fromisoformat(text)
+    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds

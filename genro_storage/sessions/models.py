@@ -1,0 +1,151 @@
+"""The records of a session, and the forms in which its facts are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from . import codec
+
+ACTIVE = "active"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class StorageType(StrEnum):
+    """Where records may live."""
+
+    MEMORY = "memory"
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+    REDIS = "redis"
+    MOUNT = "mount"
+
+
+class Cold(Struct, frozen=True, array_like=True):
+    """What of a session changes rarely; times in µs since the epoch, `metadata` tagged JSON.
+
+    `inc` tells this session from an earlier one of the same id; `version` counts changes of status and metadata.
+    """
+
+    session_id: str
+    user_id: str
+    status: str
+    metadata: bytes
+    created_at: int
+    updated_at: int
+    inc: str
+    version: int = 1
+    ended_at: int | None = None
+
+
+class Hot(Struct, frozen=True, array_like=True):
+    """What of a session changes with each use.
+
+    Its record expires `ttl` µs after `last_activity`. Messages `first_seq` to `last_seq` are kept. `writers`: the
+    number of the last commit of each of the last writers, so that one whose answer was lost can tell what came of it.
+    """
+
+    inc: str
+    last_activity: int
+    ttl: int | None = None
+    first_seq: int = 1
+    last_seq: int = 0
+    request_count: int = 0
+    error_count: int = 0
+    total_processing_time: float = 0.0
+    context_seq: int = 0
+    writers: dict[str, int] = {}
+
+    @property
+    def expires_at(self) -> int | None:
+        return None if self.ttl is None else self.last_activity + self.ttl
+
+
+class Message(Struct, frozen=True, array_like=True):
+    """One message; `content` and `metadata` tagged JSON, `at` in µs."""
+
+    role: str
+    content: bytes
+    at: int
+    metadata: bytes
+
+
+pack = msgspec.msgpack.Encoder().encode
+cold_of = msgspec.msgpack.Decoder(Cold).decode
+hot_of = msgspec.msgpack.Decoder(Hot).decode
+message_of = msgspec.msgpack.Decoder(Message).decode
+
+
+def shown_time(at: int | None) -> str | None:
+    """µs since the epoch as ISO 8601, UTC, always with its microseconds."""
+    return None if at is None else (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds")
+
+
+def shown_session(cold: Cold, hot: Hot) -> dict[str, Any]:
+    """What `get_session` tells."""
+    return {
+        "session_id": cold.session_id,
+        "user_id": cold.user_id,
+        "status": cold.status,
+        "metadata": codec.decode(cold.metadata),
+        "created_at": shown_time(cold.created_at),
+        "updated_at": shown_time(cold.updated_at),
+        "last_activity": shown_time(hot.last_activity),
+        "ended_at": shown_time(cold.ended_at),
+        "expires_at": shown_time(hot.expires_at),
+        "request_count": hot.request_count,
+        "error_count": hot.error_count,
+        "total_processing_time": hot.total_processing_time,
+        "version": cold.version,
+    }
+
+
+def shown_message(seq: int, message: Message) -> dict[str, Any]:
+    """What `get_conversation_history` tells of one message."""
+    return {
+        "seq": seq,
+        "role": message.role,
+        "content": codec.decode(message.content),
+        "timestamp": shown_time(message.at),
+        "metadata": codec.decode(message.metadata),
+    }
+
+
+# --- the forms of programs that keep sessions themselves ---
+
+_TIMES = ("created_at", "updated_at", "last_activity", "ended_at", "expires_at")
+_METRICS: Mapping[str, Any] = {"request_count": 0, "total_processing_time": 0.0, "error_count": 0}
+
+
+def serialize_session(session_data: Mapping[str, Any]) -> dict[str, Any]:
+    """A session's flat facts, times as datetimes or ISO text, in the nested form with ISO text and ``metrics``."""
+    nested = {key: value for key, value in session_data.items() if key not in _METRICS}
+    nested |= {key: _moment(nested[key]).isoformat() for key in _TIMES if nested.get(key) is not None}
+    nested["metadata"] = session_data.get("metadata") or {}
+    nested["metrics"] = {key: session_data.get(key, default) for key, default in _METRICS.items()}
+    return nested
+
+
+def deserialize_session(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat facts of a nested form, times as aware datetimes; a time without a zone is UTC."""
+    flat = {key: value for key, value in data.items() if key != "metrics"}
+    flat |= {key: _moment(flat[key]) for key in _TIMES if flat.get(key) is not None}
+    flat["metadata"] = data.get("metadata") or {}
+    metrics = data.get("metrics") or {}
+    return flat | {key: metrics.get(key, default) for key, default in _METRICS.items()}
+
+
+def serialize_message(role: str, content: Any, metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A message in the form that programs exchange, stamped with the time of now."""
+    now = datetime.now(UTC).isoformat()
+    return {"role": role, "content": content, "timestamp": now, "metadata": dict(metadata or {})}
+
+
+def _moment(value: datetime | str) -> datetime:
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,0 +1,89 @@
+"""What all calls of a session store share: its records, its options, its lanes, and how values become bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ..exceptions import RecordTooLargeError, StorageError
+from ..records.base import RecordStore
+from . import codec
+from .garbage import SESSION, collect
+from .lanes import Lanes
+from .options import SessionOptions
+
+log = logging.getLogger("genro_storage.sessions")
+
+HEAVY = 64 << 10
+"""Bytes from which a value is encoded in a thread, so that the event loop goes on."""
+
+
+class Shared:
+    """The ground under the calls of a store."""
+
+    def __init__(self, records: RecordStore, options: SessionOptions) -> None:
+        self.records = records
+        self.options = options
+        self.lanes = Lanes(records, records.clock, conversation_limit=options.conversation_limit)
+
+    async def encoded(self, value: Any, name: str, most: int) -> bytes:
+        """A value as tagged JSON of at most so many bytes; more → `RecordTooLargeError`."""
+        if heavy(value, HEAVY):
+            data = await asyncio.to_thread(codec.encode, value, name)
+        else:
+            data = codec.encode(value, name)
+        return judged_size(data, name, most)
+
+    async def _collected(self, inc: str, kind: bytes = SESSION) -> None:
+        """A session or thread is gone; what hung under it follows now, or with a later sweep."""
+        try:
+            await collect(self.records, inc, kind)
+        except StorageError as error:
+            log.warning("Left to the next sweep: what belonged to a deleted %s (%s)", kind.decode(), error)
+
+    async def decoded(self, data: bytes) -> Any:
+        """What `encoded` was given."""
+        return await asyncio.to_thread(codec.decode, data) if len(data) > HEAVY else codec.decode(data)
+
+
+def judged_size(data: bytes, name: str, most: int) -> bytes:
+    """`data`, if it is not too large."""
+    if len(data) > most:
+        raise RecordTooLargeError(f"{name} has {len(data)} bytes as JSON, at most {most} are allowed")
+    return data
+
+
+def heavy(value: Any, most: int) -> bool:
+    """Whether a value holds more than about so many bytes; looks no further than that."""
+    waiting, size = [value], 0
+    while waiting and size <= most:
+        item = waiting.pop()
+        if isinstance(item, str | bytes):
+            size += len(item)
+        elif isinstance(item, dict):
+            size += 8 * len(item)
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple | set | frozenset):
+            size += 8 * len(item)
+            waiting.extend(item)
+    return size > most
+
+
+def judged_metadata(metadata: Mapping[str, Any] | None, name: str = "metadata") -> dict[str, Any]:
+    """A dict of its own; None is an empty one, anything but a mapping → `TypeError`."""
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"{name} is a mapping, not {type(metadata).__name__}")
+    return dict(metadata)
+
+
+def judged_limit(limit: int | None) -> int | None:
+    """None is all, 0 none; a negative one → `ValueError`."""
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+        raise TypeError(f"limit is a whole number or None, not {limit!r}")
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit is a number from 0 up, or None for all, not {limit}")
+    return limit

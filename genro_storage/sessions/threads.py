@@ -1,0 +1,257 @@
+"""Threads of work: what checkpoints hang under, written by every put so that nothing is collected behind its back."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..exceptions import CommitOutcomeUnknownError, SessionConflictError, StorageConflictError, VersionConflictError
+from ..records.base import Change, Check, Delete, Put, Record, RecordStore
+from .garbage import KINDS, collect, left
+from .keys import BUMP, THREAD, checkpoint_ids, checkpoint_writes, checkpoints, incarnation, judged_id, quoted
+from .lanes import TRIES, pause
+from .listing import Page
+from .models import pack, shown_time
+from .options import SessionOptions, micros
+from .shared import Shared, judged_limit
+
+OF_THREAD = b"thread"
+_REMEMBERED = 10_000
+SLICE = 100
+"""Records copied in one commit; each may be as large as a checkpoint."""
+
+
+class Thread(Struct, frozen=True, array_like=True):
+    """What of a thread never changes."""
+
+    thread_id: str
+    inc: str
+    created_at: int
+
+
+class Bump(Struct, frozen=True, array_like=True):
+    """What every put changes; the record expires with the thread. `highest`: the greatest id of each namespace."""
+
+    inc: str
+    last_put: int
+    last_seq: int = 0
+    highest: dict[str, str] = {}
+
+
+class ThreadState(NamedTuple):
+    """A thread as it is stored; `version` of its bump, 0 before the first commit."""
+
+    thread: Thread
+    bump: Bump
+    version: int
+
+
+Planned = tuple[Bump, Sequence[Change]]
+Plan = Callable[[ThreadState, bool], Awaitable[Planned | None]]
+"""What a put makes of a thread; told whether an earlier try met a conflict. None: nothing is to be done."""
+
+_thread_of = msgspec.msgpack.Decoder(Thread).decode
+_bump_of = msgspec.msgpack.Decoder(Bump).decode
+
+
+class Threads(Shared):
+    """Threads and what all kinds of checkpoints share."""
+
+    def __init__(self, records: RecordStore, options: SessionOptions) -> None:
+        super().__init__(records, options)
+        self._known: OrderedDict[str, ThreadState] = OrderedDict()
+        self._known_lock = threading.Lock()
+
+    async def delete_thread(self, thread_id: str) -> bool:
+        """Removes a thread with all its checkpoints and writes; False when there is none."""
+        key = quoted(thread_id)
+        for attempt in range(TRIES):
+            state = await self.thread(thread_id)
+            if state is None:
+                return False
+            gone = [Delete(THREAD, key), Delete(BUMP, key, expect=state.version), left(state.thread.inc, OF_THREAD)]
+            try:
+                await self.records.commit(gone)
+            except (VersionConflictError, CommitOutcomeUnknownError):
+                await pause(attempt)
+                continue
+            self._forget(thread_id)
+            await self._collected(state.thread.inc, OF_THREAD)
+            return True
+        raise _restless(thread_id)
+
+    async def list_threads(self, limit: int | None = 100, after: str | None = None) -> Page:
+        """Threads in the order of their ids: ``{thread_id, created_at, last_put}``.
+
+        Args:
+            after: the `.next` of the page before.
+        """
+        judged_limit(limit)
+        page, cursor = Page(), after or ""
+        while limit is None or len(page) < limit:
+            entries = await self.records.scan(THREAD, after=cursor, limit=100)
+            bumps = await self.records.get_many([(BUMP, entry.key) for entry in entries])
+            for entry, bump in zip(entries, bumps, strict=True):
+                cursor = entry.key
+                if (state := _state(entry, bump)) is not None:
+                    page.append(_shown(state))
+                    if len(page) == limit:
+                        page.next = cursor
+                        return page
+            if len(entries) < 100:
+                return page
+        page.next = cursor
+        return page
+
+    async def copy_thread(self, source: str, target: str) -> bool:
+        """Copies a thread with all its checkpoints and writes; False when there is none.
+
+        The copy appears in one step, as the source was at that moment.
+
+        Raises:
+            SessionConflictError: the target is there already.
+        """
+        judged_id(source, "source")
+        judged_id(target, "target")
+        for attempt in range(TRIES):
+            state = await self.thread(source)
+            if state is None:
+                return False
+            if await self.thread(target) is not None:
+                raise SessionConflictError(f"the thread {target!r} is there already", operation="copy")
+            try:
+                await self._copied(state, target)
+            except (VersionConflictError, CommitOutcomeUnknownError):
+                await pause(attempt)
+            else:
+                return True
+        raise _restless(source)
+
+    async def _copied(self, state: ThreadState, target: str) -> None:
+        """Under an incarnation that nobody knows, the copy is invisible until its thread is made."""
+        made, born, old = await self._new(target)
+        inc, new = state.thread.inc, made.thread.inc
+        try:
+            for space in await KINDS[OF_THREAD.decode()](self.records, inc):
+                await _copy_space(self.records, space, space.replace(inc, new, 1))
+            bump = replace(state.bump, inc=new)
+            changes: list[Change] = [Put(BUMP, quoted(target), pack(bump), expect=0, expires_at=self._expiry(bump))]
+            unchanged = Check(BUMP, quoted(state.thread.thread_id), expect=state.version)
+            await self.records.commit([*changes, *born, unchanged])
+        except VersionConflictError:
+            await collect(self.records, new, OF_THREAD)
+            raise
+        if old:
+            await self._collected(old, OF_THREAD)
+
+    def _expiry(self, bump: Bump) -> int | None:
+        ttl = micros(self.options.checkpoint_ttl)
+        return None if ttl is None else bump.last_put + ttl
+
+    # --- how ---
+
+    async def thread(self, thread_id: str) -> ThreadState | None:
+        """The thread as it is stored now; None where there is none, or no more."""
+        key = quoted(thread_id)
+        record, bump = await self.records.get_many([(THREAD, key), (BUMP, key)])
+        return None if record is None else _state(record, bump)
+
+    async def put_in_thread(self, thread_id: str, plan: Plan, *, create: bool = True) -> bool:
+        """Commits what `plan` makes of a thread, which is made if it is missing; again after a conflict.
+
+        What is planned must be safe to do twice: after a lost answer it is. False where nothing was to be done.
+        """
+        conflicted = False
+        for attempt in range(TRIES):
+            state = self._remembered(thread_id) if not conflicted else None
+            state = state or await self.thread(thread_id)
+            if state is None and not create:
+                return False
+            state, born, old = (state, [], "") if state else await self._new(thread_id)
+            planned = await plan(state, conflicted)
+            if planned is None:
+                return False
+            now = max(self.records.clock(), state.bump.last_put)
+            bump = replace(planned[0], last_put=now)
+            put = Put(BUMP, quoted(thread_id), pack(bump), expect=state.version, expires_at=self._expiry(bump))
+            try:
+                versions = await self.records.commit([put, *born, *planned[1]])
+            except (VersionConflictError, CommitOutcomeUnknownError):
+                conflicted = True
+                self._forget(thread_id)
+                await pause(attempt)
+                continue
+            self._remember(thread_id, ThreadState(state.thread, bump, versions[0]))
+            if old:
+                await self._collected(old, OF_THREAD)
+            return True
+        raise _restless(thread_id)
+
+    async def _new(self, thread_id: str) -> tuple[ThreadState, list[Change], str]:
+        """A thread to be made, the changes that make it, and the incarnation of an expired one in its place."""
+        now = self.records.clock()
+        thread = Thread(thread_id, incarnation(), now)
+        record = await self.records.get(THREAD, quoted(thread_id))
+        expect, old = (0, "") if record is None else (record.version, _thread_of(record.data).inc)
+        born: list[Change] = [Put(THREAD, quoted(thread_id), pack(thread), expect=expect)]
+        if old:
+            born.append(left(old, OF_THREAD))
+        return ThreadState(thread, Bump(thread.inc, now), 0), born, old
+
+    def _remembered(self, thread_id: str) -> ThreadState | None:
+        with self._known_lock:
+            state = self._known.get(thread_id)
+        until = None if state is None else self._expiry(state.bump)
+        return None if until is not None and until <= self.records.clock() else state
+
+    def _remember(self, thread_id: str, state: ThreadState) -> None:
+        with self._known_lock:
+            self._known[thread_id] = state
+            self._known.move_to_end(thread_id)
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+
+    def _forget(self, thread_id: str) -> None:
+        with self._known_lock:
+            self._known.pop(thread_id, None)
+
+
+def _state(record: Record, bump: Record | None) -> ThreadState | None:
+    if bump is None:
+        return None
+    state = ThreadState(_thread_of(record.data), _bump_of(bump.data), bump.version)
+    return state if state.thread.inc == state.bump.inc else None
+
+
+def _shown(state: ThreadState) -> dict[str, Any]:
+    return {
+        "thread_id": state.thread.thread_id,
+        "created_at": shown_time(state.thread.created_at),
+        "last_put": shown_time(state.bump.last_put),
+    }
+
+
+def _restless(thread_id: str) -> StorageConflictError:
+    return StorageConflictError(f"the thread {thread_id!r} changed {TRIES} times in a row", operation="put")
+
+
+async def _copy_space(records: RecordStore, space: str, target: str) -> None:
+    after = ""
+    while found := await records.scan(space, after=after, limit=SLICE):
+        await records.commit([Put(target, one.key, one.data, expires_at=one.expires_at) for one in found])
+        after = found[-1].key
+
+
+async def _of_thread(records: RecordStore, inc: str) -> Sequence[str]:
+    """The spaces of a thread; what tells their names is emptied last."""
+    ids = await records.scan(checkpoint_ids(inc))
+    return [*(checkpoint_writes(inc, one.key) for one in ids), checkpoints(inc), checkpoint_ids(inc)]
+
+
+KINDS[OF_THREAD.decode()] = _of_thread

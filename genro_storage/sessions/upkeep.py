@@ -1,0 +1,87 @@
+"""What has ended goes: sweeping in slices, in any number of processes, without touching what is in use."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from msgspec import Struct
+
+from ..exceptions import VersionConflictError
+from ..records.base import Change, Delete, Put, Record
+from .garbage import collect
+from .keys import ACTIVE, EXPIRY, GARBAGE, HOT, number, quoted, timed
+from .listing import Listing
+from .models import hot_of
+from .options import MICRO
+
+SLICE = 500
+
+
+class SweepReport(Struct):
+    """What a sweep removed: sessions past their time, remains of deleted ones, expired records of the store."""
+
+    sessions: int = 0
+    remains: int = 0
+    records: int = 0
+
+
+class Upkeep(Listing):
+    """Expiry and cleaning."""
+
+    async def cleanup_expired_sessions(self, max_idle_hours: float = 24) -> int:
+        """Deletes sessions idle for longer or past their time to live, with all they have; returns how many.
+
+        May run in any number of processes at once; a session that is used meanwhile stays.
+        """
+        if not isinstance(max_idle_hours, int | float) or isinstance(max_idle_hours, bool):
+            raise TypeError(f"max_idle_hours is a number of hours, not {max_idle_hours!r}")
+        if not math.isfinite(max_idle_hours) or max_idle_hours <= 0:
+            raise ValueError(f"max_idle_hours takes hours above 0, not {max_idle_hours!r}")
+        since = self.records.clock() - round(max_idle_hours * 3600 * MICRO)
+        return await self._swept(EXPIRY, self.records.clock()) + await self._swept(ACTIVE, since)
+
+    async def sweep(self) -> SweepReport:
+        """Removes what has expired and finishes what deletions left; safe at any time."""
+        report = SweepReport(sessions=await self._swept(EXPIRY, self.records.clock()))
+        after = ""
+        while entries := await self.records.scan(GARBAGE, after=after, limit=SLICE):
+            for entry in entries:
+                report.remains += await collect(self.records, entry.key, entry.data)
+            after = entries[-1].key
+        while removed := await self.records.sweep(SLICE):
+            report.records += removed
+            await asyncio.sleep(0)
+        return report
+
+    async def _swept(self, space: str, until: int) -> int:
+        """Removes the sessions whose entry in a time index is due and true; re-files the others."""
+        removed, after = 0, ""
+        while entries := await self.records.scan(space, after=after, until=number(until + 1), limit=SLICE):
+            after = entries[-1].key
+            keys = [quoted(entry.data.decode()) for entry in entries]
+            hots = await self.records.get_many([(HOT, key) for key in keys])
+            for entry, found in zip(entries, hots, strict=True):
+                removed += await self._judged(space, until, entry, found)
+            await asyncio.sleep(0)
+        return removed
+
+    async def _judged(self, space: str, until: int, entry: Record, found: Record | None) -> int:
+        """1 if the session of this entry was removed, else 0; the entry goes, or moves to where it belongs."""
+        session_id = entry.data.decode()
+        hot = None if found is None else hot_of(found.data)
+        drop = Delete(space, entry.key, expect=entry.version)
+        if hot is None or (space == ACTIVE and hot.last_activity <= until):
+            gone = await self._removed(session_id, idle_since=until)
+            if gone or hot is None:  # else it was used meanwhile: the entry is still a lower bound
+                await self._filed([drop])
+            return int(gone)
+        due = hot.last_activity if space == ACTIVE else hot.expires_at
+        await self._filed([drop] if due is None else [drop, Put(space, timed(due, session_id), entry.data)])
+        return 0
+
+    async def _filed(self, changes: list[Change]) -> None:
+        try:
+            await self.records.commit(changes)
+        except VersionConflictError:
+            pass  # another sweeper was here

@@ -47,7 +47,7 @@ class Call:
         self._report = TransferReport(operation, shown(landing.source), shown(target), target.path)
         source_node, target_node = nodes or (landing.source, target)
         end = of_its_kind(target_node, target.path)
-        self._teller = Teller(options, self._report, self._flow, source_node, end)
+        self._teller = Teller(options, self._report, self._flow, source_node, end, single=not landing.is_tree)
 
     def run(self) -> TransferReport:
         """Does it all; raises as `transfer.copy` says."""
@@ -97,7 +97,7 @@ class Call:
         if not self._moving or not (source.can("readlink") or target.can("rename_from")):
             return None
         try:
-            return survey(self._landing.source, self._landing.facts)
+            return self._flow.waited(lambda: survey(self._landing.source, self._landing.facts))
         except StorageNotFoundError as error:
             raise missing(self._landing.source) from error
 
@@ -109,9 +109,8 @@ class Call:
             return False
         report.files_copied = found.files
         report.bytes_copied = report.bytes_server_side = found.size
-        if self._options.progress is not None:
-            for done in range(1, found.files + 1):
-                self._options.progress(done, found.files)
+        moved = Listing(landing.target).entries(by_level=True) if landing.is_tree else (self._entry(),)
+        self._teller.renamed(found.files, found.size, moved)
         return True
 
     def _single(self, action: Action) -> StorageError | None:
@@ -136,9 +135,9 @@ class Call:
     def _actions(self, removal: Removal | None) -> Iterator[Action]:
         landing, options, mount = self._landing, self._options, self._landing.target.mount
         source, first = self._source_listing(removal)
-        target = TargetListing(landing.target)
+        target = TargetListing(landing.target, flow=self._flow)
         try:
-            target.start()
+            self._flow.waited(target.start)
         except StorageNotADirectoryError as error:
             raise onto_file(landing.target) from error
         empty_dirs = options.empty_dirs and mount.can("mkdir")
@@ -165,9 +164,10 @@ class Call:
             linked=landing.facts.is_symlink,
             avoid=landing.target,
             watcher=removal,
+            flow=self._flow,
         )
         try:
-            return listing, listing.start()
+            return listing, self._flow.waited(listing.start)
         except StorageNotFoundError as error:
             raise missing(landing.source) from error
 

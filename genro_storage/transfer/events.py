@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -13,7 +14,7 @@ from ..types import Place
 from .flow import Flow
 from .options import CopyOptions
 from .places import below
-from .plan import Action
+from .plan import Action, Entry
 from .report import TransferReport
 
 EventKind = Literal[
@@ -60,8 +61,18 @@ class TransferEvent(Struct, frozen=True, kw_only=True):
 class Teller:
     """Calls the callbacks of one transfer and knows how far it is; for the caller's thread only."""
 
-    def __init__(self, options: CopyOptions, report: TransferReport, flow: Flow, source: Place, target: Place) -> None:
-        """`source` and `target` are the roots of the two trees, or the one file and where it goes."""
+    def __init__(
+        self,
+        options: CopyOptions,
+        report: TransferReport,
+        flow: Flow,
+        source: Place,
+        target: Place,
+        *,
+        single: bool = False,
+    ) -> None:
+        """`source` and `target` are the roots of the two trees, or if `single` the one file and where it goes."""
+        self._single = single
         self._options = options
         self._report = report
         self._flow = flow
@@ -134,6 +145,17 @@ class Teller:
             self.event("delete", dest=dest, relpath=relpath)
         if self._options.on_delete is not None:
             self._options.on_delete(dest)
+
+    def renamed(self, files: int, size: int, found: Iterable[Entry]) -> None:
+        """All of it went in one step: tells of each file in `found`, as of a copy."""
+        self.files_total, self.bytes_total, self.total_known = files, size, True
+        if self.listens or self._options.on_file is not None:
+            for entry in found:
+                if not entry.stat.is_dir:
+                    self.copied(Action("copy", entry))
+        if self._options.progress is not None:
+            for done in range(1, files + 1):
+                self._options.progress(done, files)
 
     def made(self, action: Action) -> None:
         self._about("mkdir", action)
@@ -212,9 +234,7 @@ class Teller:
             callback(self._places(action)[0], *more)
 
     def _places(self, action: Action) -> tuple[Place, Place]:
-        relpath = action.entry.relpath
-        if action.entry.stat.path == self._source.path:  # the one file, or the root
-            return self._source, self._target
+        relpath = "" if self._single else action.entry.relpath
         return below(self._source, relpath), below(self._target, relpath)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from queue import Empty, Full, Queue
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 from ..exceptions import StorageError, StorageTimeoutError, TransferCancelled
@@ -21,6 +22,8 @@ GRACE = 1.0
 """Seconds that a stopped transfer waits for threads of which nothing is heard."""
 PATIENCE = 10.0
 """The longest such wait, where bytes are known to come slowly."""
+PAGES, PAGE = 8, 250
+"""How far a listing may run ahead: two pages of an object store."""
 STEP = 8 << 20
 """Bytes between two ticks, at most."""
 
@@ -90,6 +93,53 @@ class Flow:
             return call()
         self.poll()
         return Away(call).result(self.poll)
+
+    def ahead(self, values: Iterator[T]) -> Iterator[T]:
+        """The same values, read by a thread of its own a little ahead: one that hangs does not hold up the caller."""
+        queue: Queue[list[T] | BaseException | None] = Queue(maxsize=PAGES)
+        left = threading.Event()
+
+        def put(item: list[T] | BaseException | None) -> bool:
+            while not (left.is_set() or self.cancelled):
+                try:
+                    queue.put(item, timeout=POLL)
+                    return True
+                except Full:
+                    continue
+            return False
+
+        def read() -> None:
+            page: list[T] = []
+            end: BaseException | None = None
+            turn = time.monotonic() + POLL
+            try:
+                for value in values:
+                    page.append(value)
+                    if len(page) >= PAGE or time.monotonic() >= turn:
+                        if not put(page):
+                            return
+                        page, turn = [], time.monotonic() + POLL
+            except BaseException as error:  # noqa: BLE001 - the engine: it is raised where the values are used
+                end = error
+            put(page)
+            put(end)
+
+        threading.Thread(target=read, name="genro-transfer-list", daemon=True).start()
+        try:
+            while (found := self._taken(queue)) is not None:
+                if isinstance(found, BaseException):
+                    raise found
+                yield from found
+        finally:
+            left.set()
+
+    def _taken(self, queue: Queue[T]) -> T:
+        while True:
+            try:
+                return queue.get(timeout=POLL)
+            except Empty:
+                self.poll()
+                self.tick()
 
     @property
     def patience(self) -> float:

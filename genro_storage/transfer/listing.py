@@ -14,6 +14,7 @@ from ..backends.base import PAGE, order
 from ..exceptions import StorageError, StorageNotFoundError, StoragePathError, UnsupportedOperation
 from ..mount import Mount
 from ..types import Place, Stat
+from .flow import Flow
 from .places import At, fault, is_within, real_path
 from .plan import Action, Entry, Rules, actions
 
@@ -33,7 +34,8 @@ class Listing:
     """Everything below a place as `Entry` values sorted by key; names no path can express come first in their page.
 
     `linked`: the place is itself a link. `follow`: links to directories are descended. `avoid`: a place that no
-    followed link may lead into. `watcher` is told every directory and every followed link.
+    followed link may lead into. `watcher` is told every directory and every followed link. With
+    a `flow` what is not local is read by a thread of its own, which may hang without holding up the caller.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Listing:
         avoid: Place | None = None,
         linked: bool = False,
         watcher: Watcher | None = None,
+        flow: Flow | None = None,
     ) -> None:
+        self._flow = flow
         self._place = At(place.mount, place.path)
         self._follow = follow
         self._linked = linked
@@ -72,12 +76,16 @@ class Listing:
             self._disorder = True
             entries = self._levels()
             first = next(entries, None)
-        self._started = chain(() if first is None else (first,), entries)
+        self._started = self._ahead(chain(() if first is None else (first,), entries))
         return first
 
     def entries(self, by_level: bool = False) -> Iterator[Entry]:
         """All entries, those read by `start` included. `by_level`: read anew, one directory at a time."""
-        return self._levels() if by_level else self._started
+        return self._ahead(self._levels()) if by_level else self._started
+
+    def _ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        flow = self._flow
+        return entries if flow is None or self._place.mount.local_path("") is not None else flow.ahead(entries)
 
     def _levels(self) -> Iterator[Entry]:
         return self._below(self._place.path, True, self._avoided, self._linked)

@@ -13,11 +13,10 @@ from genro_storage.backends._rest import pages
 from genro_storage.backends._s3 import listing as s3_listing
 from genro_storage.emulate import walk
 from genro_storage.exceptions import StoragePermissionError, StorageTimeoutError, StorageUnavailableError
+from tests.backends.network import DATED, FILES, TABLE, Gcs, Place, opened
 from tests.servers.gcs.server import GcsServer
 from tests.servers.process import free_ports
 from tests.servers.tcpproxy import BlackHole
-
-from .network import DATED, FILES, TABLE, Gcs, Place, opened
 
 MIB = 1 << 20
 WAIT = 0.4

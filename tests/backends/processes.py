@@ -1,0 +1,50 @@
+"""What the tests of backends across threads and forks share."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+
+
+def in_children(count: int, act: Callable[[int], object]) -> list[int]:
+    """Runs `act` in so many forked children at once; their exit statuses, 0 for those that did not raise."""
+    children = []
+    for number in range(count):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                act(number)
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def leaks_nothing(use: Callable[[], object], threads: int = 200) -> None:
+    """Lets 64 threads use something at once, then so many more, 50 at a time: those may open nothing that stays."""
+
+    def batch(count: int) -> None:
+        running = [threading.Thread(target=use) for _ in range(count)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+
+    batch(64)
+    before, alive = _descriptors(), threading.active_count()
+    for _ in range(threads // 50):
+        batch(50)
+    assert _descriptors() <= before
+    assert threading.active_count() <= alive
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))

@@ -38,7 +38,7 @@ class RetryPolicy(NamedTuple):
         """Seconds to wait before retry number `attempt` (from 0); a server's Retry-After goes before our own guess."""
         if error.retry_after is not None:
             return min(self.max_delay, error.retry_after)
-        longest: float = min(self.max_delay, FIRST_DELAY * 2**attempt)
+        longest: float = min(self.max_delay, FIRST_DELAY * 2 ** min(attempt, 30))
         return longest * random.random()  # jitter needs no secrecy
 
 

@@ -101,3 +101,8 @@ def test_secrets_are_never_told() -> None:
     with pytest.raises(StorageError, match=r"login with \*\*\* failed") as caught:
         guard([], secrets=["hunter2"]).call("stat", "a", Driver(RuntimeError("login with hunter2 failed")).answer)
     assert "hunter2" not in str(caught.value)
+
+
+def test_however_many_tries_the_wait_is_bounded() -> None:
+    policy = RetryPolicy(10_000, 30.0)
+    assert all(0 <= policy.delay(attempt, StorageTimeoutError()) <= 30 for attempt in (0, 10, 64, 5000))

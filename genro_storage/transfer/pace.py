@@ -87,9 +87,9 @@ class Width:
                 self._begun, self._files, self._work = now, 0, 0
 
     def _judge(self, now: float, rate: float) -> None:
-        self._rate = 0.7 * self._rate + 0.3 * rate if self._rate else rate
-        # One more of n that all wait brings 1/n; a third of that is more than noise.
-        grows = self._rate > self._mark * (1 + 0.3 / self.now)
+        self._rate = (self._rate + rate) / 2 if self._rate else rate
+        # One more of n that all wait brings 1/n; half of that is more than noise.
+        grows = self._rate > self._mark * (1 + 0.5 / self.now)
         if self.now < self._most and (grows or now - self._tried > PROBE):
             self.now += 1
             self._mark, self._tried = self._rate, now

@@ -62,10 +62,9 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
         return None
     facts = job.facts if job.exact else source.mount.stat_file(source.path, version=source.version)
     how = _kept_options(job, options, facts)
+    tick = flow.tick if job.local else flow.tick_aside
     try:
-        stat = target.mount.copy_from(
-            source.mount, source.path, target.path, how, version=source.version, tick=flow.tick
-        )
+        stat = target.mount.copy_from(source.mount, source.path, target.path, how, version=source.version, tick=tick)
     except (UnsupportedOperation, StoragePermissionError):
         return None
     except StorageCorruptedError:

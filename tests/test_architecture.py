@@ -19,7 +19,7 @@ LAYERS = [
     "exceptions paths types capabilities",
     "retry observe hashing compression crypto config _bridge tempfiles.*",
     "backends.base records.base records.blocking",
-    "streams backends.* records records.memory records.sqlite records.postgres records.redis records.lease",
+    "streams backends.* records.*",
     "journal emulate pages mount limits records.mount table",
     "transfer.*",
     "composed.* verbs.* transaction",
@@ -59,6 +59,8 @@ DOORS = {
     "starlette": "service.*",
     "pytest": "testing.*",
     "hypothesis": "testing.*",
+    "langgraph": "sessions.langgraph",
+    "langchain_core": "sessions.langgraph",
 }
 
 MAX_FILE_LINES = 400

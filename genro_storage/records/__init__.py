@@ -18,6 +18,7 @@ __all__ = ["STORES", "Change", "Check", "Delete", "Put", "Record", "RecordFeatur
 
 STORES = {
     "memory": "memory:MemoryRecordStore",
+    "sqlite": "sqlite:SQLiteRecordStore",
 }
 """Kind → where its class is."""
 

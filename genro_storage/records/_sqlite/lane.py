@@ -1,0 +1,168 @@
+"""Threads that serve one queue with connections of their own, a batch at a time, and answer each loop once a batch."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Job(Generic[T]):
+    """One call for a lane: `call` gets what the lane's `serve` gives it; `value` or `error` comes back."""
+
+    __slots__ = ("call", "error", "future", "loop", "value")
+
+    def __init__(self, call: Callable[[Any], T], loop: asyncio.AbstractEventLoop) -> None:
+        self.call = call
+        self.loop = loop
+        self.future: asyncio.Future[T] = loop.create_future()
+        self.value: T | None = None
+        self.error: BaseException | None = None
+
+    def resolve(self) -> None:
+        """Hands the answer to whoever waits; in the job's own loop."""
+        if self.future.done():  # cancelled
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.value)  # type: ignore[arg-type]  # no error: it is a T
+
+
+Serve = Callable[[sqlite3.Connection, Sequence[Job[Any]]], None]
+"""Does a batch and leaves `value` or `error` in each job; raises only if none of it happened."""
+
+
+class Seat:
+    """One thread's place: its connection, and the lock that it holds while it uses it."""
+
+    __slots__ = ("connection", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connection: sqlite3.Connection | None = None
+
+    def leave(self) -> None:
+        """Closes the connection; the caller holds the lock."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+
+class Lane:
+    """`count` threads, started with the first job; each takes what is queued, at most `most` jobs at once."""
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], sqlite3.Connection],
+        serve: Serve,
+        *,
+        most: int,
+        count: int,
+        leave: Callable[[sqlite3.Connection], object] = lambda connection: None,
+    ) -> None:
+        self.name = name
+        self.leave = leave
+        self.seats = [Seat() for _ in range(count)]
+        self._connect = connect
+        self._serve = serve
+        self._most = most
+        self._queue: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+
+    @property
+    def depth(self) -> int:
+        """Jobs that wait."""
+        return self._queue.qsize()
+
+    async def run(self, call: Callable[[Any], T]) -> T:
+        """The result of a call made by one of the threads."""
+        job = Job(call, asyncio.get_running_loop())
+        with self._lock:  # a job put behind the end of its threads would wait for ever
+            if not self._threads:
+                self._start()
+            self._queue.put(job)
+        return await job.future
+
+    def _start(self) -> None:
+        self._threads = [
+            threading.Thread(target=_work, args=[self, seat], name=self.name, daemon=True) for seat in self.seats
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def dismiss(self) -> list[threading.Thread]:
+        """Tells the threads to end after what is queued, and to close their connections; the next job starts others."""
+        with self._lock:
+            threads, self._threads = self._threads, []
+            for _ in threads:
+                self._queue.put(None)
+        return threads
+
+    def stop(self) -> None:
+        """As `dismiss`, and waits for them."""
+        for thread in self.dismiss():
+            thread.join()
+
+    def take(self) -> list[Job[Any]] | None:
+        """The next batch; None: this thread ends."""
+        first = self._queue.get()
+        if first is None:
+            return None
+        jobs = [first]
+        while len(jobs) < self._most:
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._queue.put(None)  # this batch first
+                break
+            jobs.append(job)
+        return jobs
+
+    def serve(self, seat: Seat, jobs: Sequence[Job[Any]]) -> None:
+        """Does a batch; whatever happens, each job has its answer afterwards."""
+        with seat.lock:
+            try:
+                if seat.connection is None:
+                    seat.connection = self._connect()
+                self._serve(seat.connection, jobs)
+            except BaseException as error:  # noqa: BLE001 - the callers get it, the thread lives on
+                for job in jobs:
+                    job.error = error
+
+
+def _work(lane: Lane, seat: Seat) -> None:
+    while (jobs := lane.take()) is not None:
+        lane.serve(seat, jobs)
+        answer(jobs)
+        del jobs  # while it waits it keeps nothing alive
+    with seat.lock:
+        if seat.connection is not None:
+            lane.leave(seat.connection)
+        seat.leave()
+
+
+def answer(jobs: Sequence[Job[Any]]) -> None:
+    """One wake-up for each loop that waits for some of these."""
+    loops: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
+    for job in jobs:
+        loops.setdefault(job.loop, []).append(job)
+    for loop, theirs in loops.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, theirs)
+        except RuntimeError:  # closed meanwhile: nobody waits there any more
+            pass
+
+
+def _resolve(jobs: Sequence[Job[Any]]) -> None:
+    for job in jobs:
+        job.resolve()

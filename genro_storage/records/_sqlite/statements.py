@@ -1,0 +1,214 @@
+"""What is done on a connection: judged and applied changes, reads, the sweep, backups."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from ...exceptions import VersionConflictError
+from ..base import Change, Check, Clock, Put, Record, conflict
+from .file import translated
+from .lane import Job
+
+INLINE = 64 << 10
+"""Bytes of a record that is read on the caller's own thread."""
+VACUUM_PAGES = 2000
+
+_VERSION = "SELECT version, expires_at FROM records WHERE space=? AND key=?"
+_PUT = (
+    "INSERT INTO records (space, key, version, expires_at, data) VALUES (?, ?, ?, ?, ?) ON CONFLICT (space, key) "
+    "DO UPDATE SET version=excluded.version, expires_at=excluded.expires_at, data=excluded.data"
+)
+_DELETE = "DELETE FROM records WHERE space=? AND key=?"
+_GET = "SELECT data, version, expires_at FROM records WHERE space=? AND key=?"
+# length() of a blob reads its header only: a large record is not fetched to be thrown away.
+_GET_SMALL = (
+    f"SELECT CASE WHEN length(data)<={INLINE} THEN data END, version, expires_at FROM records WHERE space=? AND key=?"
+)
+_SCANS = {
+    (bounded, reverse): (
+        "SELECT key, data, version, expires_at FROM records WHERE space=? AND key>? "
+        f"{'AND key<? ' if bounded else ''}AND (expires_at IS NULL OR expires_at>?) "
+        f"ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?"
+    )
+    for bounded in (False, True)
+    for reverse in (False, True)
+}
+_SWEEP = (
+    "DELETE FROM records WHERE rowid IN "
+    "(SELECT rowid FROM records WHERE expires_at IS NOT NULL AND expires_at<=? LIMIT ?)"
+)
+
+
+class Transaction:
+    """The one open write transaction: commits of several callers, each judged before anything of it is applied."""
+
+    def __init__(self, connection: sqlite3.Connection, moment: int) -> None:
+        self.connection = connection
+        self.execute = connection.execute
+        self.moment = moment
+        ((self.version,),) = self.execute("SELECT value FROM meta WHERE name='rev'").fetchall()
+        self._first = self.version
+        self.swept = False
+
+    def commit(self, changes: Sequence[Change]) -> list[int]:
+        """The versions of one caller's changes; on a conflict nothing of them is applied."""
+        for index, change in enumerate(changes):
+            if change.expect is not None:
+                actual = self._version_of(change)
+                if actual != change.expect:
+                    raise conflict(changes, index, actual)
+        return [self._apply(change) for change in changes]
+
+    def _version_of(self, change: Change) -> int:
+        for version, expires_at in self.execute(_VERSION, (change.space, change.key)).fetchall():
+            if expires_at is None or expires_at > self.moment:
+                return int(version)
+        return 0
+
+    def _apply(self, change: Change) -> int:
+        if type(change) is Put:
+            self.version += 1
+            self.execute(_PUT, (change.space, change.key, self.version, change.expires_at, change.data))
+            return self.version
+        if type(change) is Check:
+            return change.expect
+        self.execute(_DELETE, (change.space, change.key))
+        return 0
+
+    def sweep(self, limit: int) -> int:
+        """Removes expired records; free pages go back to the file system after the commit."""
+        self.swept = True
+        return int(self.execute(_SWEEP, (self.moment, limit)).rowcount)
+
+    def end(self) -> None:
+        if self.version != self._first:
+            self.execute("UPDATE meta SET value=? WHERE name='rev'", (self.version,))
+        self.execute("COMMIT")
+        if self.swept:
+            shrink(self.connection)
+
+
+def shrink(connection: sqlite3.Connection) -> None:
+    """Gives free pages back to the file system."""
+    try:
+        # Only executescript takes this statement to its end; execute stops after one page.
+        connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+    except sqlite3.OperationalError:  # somebody else writes now: the next sweep does it
+        pass
+
+
+class Writing:
+    """Serves the writer's lane: one transaction for a batch; who conflicts fails alone, a failed COMMIT fails all."""
+
+    def __init__(self, path: str, clock: Clock) -> None:
+        self.path = path
+        self.clock = clock
+        self.batches = 0
+        self.commits = 0
+
+    def __call__(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
+        try:
+            # A deferred transaction that reads and then writes fails at once with BUSY, whatever the busy_timeout.
+            connection.execute("BEGIN IMMEDIATE")
+            transaction = Transaction(connection, self.clock())
+            for job in jobs:
+                try:
+                    job.value = job.call(transaction)
+                except VersionConflictError as error:
+                    job.error = error
+            transaction.end()
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, self.path) from error
+            raise
+        self.batches += 1
+        self.commits += len(jobs)
+
+
+class Reading:
+    """Serves the readers' lane: one short read transaction for a batch, so that each answer is of one moment."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
+        try:
+            connection.execute("BEGIN")
+            for job in jobs:
+                job.value = job.call(connection)
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, self.path) from error
+            raise
+
+
+def get(connection: sqlite3.Connection, space: str, key: str, moment: int) -> Record | None:
+    """One living record."""
+    for data, version, expires_at in connection.execute(_GET, (space, key)).fetchall():
+        if expires_at is None or expires_at > moment:
+            return Record(space, key, data, version, expires_at)
+    return None
+
+
+def get_small(connection: sqlite3.Connection, space: str, key: str, moment: int) -> tuple[bool, Record | None]:
+    """(whether this is the answer, the record): no answer for one above `INLINE`."""
+    # All rows, though there is one at most: a statement left in the middle keeps its read transaction open.
+    for data, version, expires_at in connection.execute(_GET_SMALL, (space, key)).fetchall():
+        if expires_at is None or expires_at > moment:
+            return data is not None, Record(space, key, data, version, expires_at)
+    return True, None
+
+
+def scan(
+    connection: sqlite3.Connection,
+    moment: int,
+    space: str,
+    after: str,
+    until: str | None,
+    limit: int | None,
+    reverse: bool,
+) -> list[Record]:
+    """Living records between two keys, in order."""
+    bounds = (space, after) if until is None else (space, after, until)
+    rows = connection.execute(_SCANS[until is not None, reverse], (*bounds, moment, -1 if limit is None else limit))
+    return [Record(space, *row) for row in rows.fetchall()]
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Empties the write-ahead log, unless somebody reads it."""
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.OperationalError:  # busy, or the disk is full: what was acknowledged stays in the log
+        pass
+
+
+def backup(connection: sqlite3.Connection, source: str, path: str) -> None:
+    """A whole copy at `path`, put there in one step by SQLite's online backup; writers are not held up."""
+    target = os.path.abspath(path)
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise ValueError("a backup onto the database itself")
+    staged = f"{target}.genro-{os.urandom(4).hex()}"
+    copy = sqlite3.connect(staged, isolation_level=None)
+    try:
+        with copy:
+            connection.backup(copy)
+        copy.close()
+        fd = os.open(staged, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(staged, target)
+    finally:
+        copy.close()
+        for name in (staged, f"{staged}-wal", f"{staged}-shm", f"{staged}-journal"):
+            if os.path.exists(name):
+                os.unlink(name)

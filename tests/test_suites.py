@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from genro_storage import table
+from genro_storage.backends import _BUILTIN as BUILTIN
 from genro_storage.backends import StorageBackend
 from genro_storage.config import Config
 from genro_storage.testing import OBJECT_STORE, BackendSuite, TransferSuite
@@ -146,6 +148,39 @@ class TestMiniStackVersioned(BackendSuite):
         backend = backend_of(**entry_in(ministack_versioned))
         yield backend
         backend.close()
+
+
+# --- every type ---
+
+SUITES = {
+    "azure": "backends.test_azure:TestAzureVersions",
+    "base64": "backends.test_base64:TestBase64",
+    "fsspec": "backends.test_fsspec:TestFile",
+    "ftp": "backends.test_ftp:TestFtp",
+    "ftps": "backends.test_ftp:TestFtps",
+    "gcs": "backends.test_gcs:TestGcs",
+    "git": "backends.test_git:TestGit",
+    "github": "backends.test_github:TestGitHub",
+    "http": "backends.test_http:TestHttp",
+    "libarchive": "composed.test_readonly_suite:TestLibarchive",
+    "local": "backends.test_local:TestLocal",
+    "memory": "backends.test_memory:TestMemoryWithAll",
+    "s3": "test_suites:TestSeaweedFSVersioned",
+    "sftp": "backends.test_sftp:TestSftp",
+    "smb": "backends.test_smb:TestSmb",
+    "tar": "composed.test_readonly_suite:TestTar",
+    "temp": "backends.test_temp:TestTemp",
+    "webdav": "backends.test_webdav:TestWebDav",
+    "zip": "composed.test_zip:TestStagedZip",
+}
+
+
+def test_every_type_has_its_suite() -> None:
+    """So that each has its line in the table that a run of all tests prints at its end."""
+    assert set(SUITES) == set(BUILTIN)
+    for place in SUITES.values():
+        module, _, name = place.partition(":")
+        assert issubclass(getattr(import_module(f"tests.{module}"), name), BackendSuite)
 
 
 # --- pairs ---

@@ -296,7 +296,7 @@ KEPT: list[tuple[type[Keeping], str]] = [
     (ListsVersionsByPrefix, "test_versions_are_of_exactly_this_key"),
     (ListsVersionsBySize, "test_versions_keep_their_order"),
     (DeletesTheNewest, "test_a_version_is_deleted"),
-    (DeletesTheNewest, "test_delete_keeps_the_versions"),
+    (DeletesTheNewest, "test_a_delete_marker_is_removed"),
     (ReadsTheNewest, "test_a_version_is_read"),
     (AddsMetadata, "test_set_metadata"),
     (RewritesForMetadata, "test_set_metadata"),

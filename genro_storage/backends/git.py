@@ -110,7 +110,7 @@ class GitBackend(StorageBackend):
 
     Options: ClassVar[Any] = GitOptions
     aliases: ClassVar[dict[str, str]] = {"base_path": "path", "fo": "path"}
-    features = Features(ordered=True, readonly=True, surrogates=True, backslash=True)
+    features = Features(ordered=True, readonly=True, own_versions=False, surrogates=True, backslash=True)
 
     def __init__(self, options: Any, context: Context = Context()) -> None:  # noqa: B008 - immutable
         super().__init__(options)

@@ -21,13 +21,15 @@ class SuiteTable:
     def __init__(self) -> None:
         self.outcomes: dict[str, Counter[str]] = {}
         self.lacking: dict[str, list[str]] = {}
+        self.written_by: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.when != "call":
             return
         for key, value in report.user_properties:
             if key == "storage_suite":
-                name, self.lacking[value[0]] = value
+                name, self.lacking[value[0]], *writer = value
+                self.written_by[name] = "".join(writer)
                 self.outcomes.setdefault(name, Counter())[report.outcome] += 1
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -37,5 +39,6 @@ class SuiteTable:
         width = max(map(len, self.outcomes))
         for name, outcomes in sorted(self.outcomes.items()):
             failed = f"{outcomes['failed']} FAILED  " if outcomes["failed"] else ""
+            how = f"read-only, written by {self.written_by[name]}; " if self.written_by[name] else ""
             lacks = f"lacks {', '.join(self.lacking[name])}" if self.lacking[name] else ""
-            terminalreporter.line(f"{name:<{width}}  {outcomes.total():>4}  {failed}{lacks}".rstrip())
+            terminalreporter.line(f"{name:<{width}}  {outcomes.total():>4}  {failed}{how}{lacks}".rstrip())

@@ -26,13 +26,16 @@ FACTS = frozenset(
         "metadata",
         "mtime",
         "ordered",
+        "own_versions",
         "real_dirs",
         "surrogates",
         "tags",
         "tells_missing",
     }
 )
-OBJECT_STORE = frozenset({"get_tags", "public_url", "set_metadata", "set_tags", "sign", "tags", "versions"})
+OBJECT_STORE = frozenset(
+    {"get_tags", "own_versions", "public_url", "set_metadata", "set_tags", "sign", "tags", "versions"}
+)
 """What few storages but object stores can."""
 WORDS = ABILITIES | FACTS
 SIMPLE = WORDS - {"case_sensitive", "implied_dirs"}
@@ -69,6 +72,7 @@ def powers(backend: StorageBackend) -> frozenset[str]:
         "metadata": features.metadata,
         "mtime": features.mtime_resolution is not None,
         "ordered": features.ordered,
+        "own_versions": features.own_versions and "versions" in backend.abilities,
         "real_dirs": features.real_dirs,
         "surrogates": features.surrogates,
         "tags": features.tags,
@@ -87,10 +91,15 @@ class Suite:
 
     `lacks` is declared by the subclass and compared with the live backend by a case of its own. `unkept` are words that
     the backend claims and a server behind it does not keep, as SeaweedFS the order of listings.
+
+    Of a read-only storage `written_by` says what writes the files that it then reads, and `lent` which words are those
+    of that writer: the table counts them among what the storage lacks.
     """
 
     lacks: ClassVar[Set[str]] = frozenset()
     unkept: ClassVar[Set[str]] = frozenset()
+    lent: ClassVar[Set[str]] = frozenset()
+    written_by: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -103,4 +112,5 @@ class Suite:
     @pytest.fixture(autouse=True)
     def _told_to_the_table(self, record_property: Callable[[str, object], None]) -> None:
         """For `genro_storage.testing.plugin`, which prints the table."""
-        record_property("storage_suite", (suite_name(self), sorted(self.lacks | self.unkept)))
+        lacking = sorted(self.lacks | self.unkept | self.lent)
+        record_property("storage_suite", (suite_name(self), lacking, self.written_by))

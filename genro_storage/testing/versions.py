@@ -34,6 +34,14 @@ def contents(mount: Mount, path: str) -> list[bytes]:
     return [mount.get(path, version=one.version_id)[0] for one in mount.versions(path) if not one.is_delete_marker]
 
 
+def refused(mount: Mount, version: str) -> None:
+    """No verb finds the file "f" in this version."""
+    for ask in (mount.stat, mount.get, lambda path, version: mount.reader(path, version=version).read()):
+        with pytest.raises(StorageNotFoundError):
+            ask("f", version=version)
+    assert not mount.exists("f", version=version)
+
+
 class Versions(Cases):
     @needs("versions")
     def test_versions_keep_their_order(self, mount: Mount) -> None:
@@ -46,6 +54,10 @@ class Versions(Cases):
         assert len({one.version_id for one in found}) == 4
         times = [one.last_modified for one in found]
         assert all(begun - 3 <= (moment or begun) <= time.time() + 3 for moment in times)
+
+    @needs("versions", "own_versions")
+    def test_facts_and_writes_tell_their_version(self, mount: Mount) -> None:
+        found = written(mount, "d/f", b"1", b"22")
         assert mount.stat("d/f").version_id == mount.get("d/f")[1].version_id == found[0].version_id
         assert mount.put("d/f", b"5").version_id == next(mount.versions("d/f")).version_id
 
@@ -81,17 +93,22 @@ class Versions(Cases):
         assert mount.get("f")[0] == b"new"
 
     @needs("versions")
+    def test_a_version_without_the_file_is_not_found(self, mount: Mount) -> None:
+        """Neither one that was before the file, nor one of a file of a longer name."""
+        before = written(mount, "g", b"1")[0].version_id
+        written(mount, "f", b"1", b"2")
+        refused(mount, before)
+        assert contents(mount, "f") == [b"2", b"1"]
+
+    @needs("versions", "own_versions")
     def test_an_unknown_version_is_not_found(self, mount: Mount) -> None:
         """Also one of another file, and one that was deleted."""
         written(mount, "f", b"1", b"2")
         other = written(mount, "g", b"1")[0].version_id
         gone = list(mount.versions("f"))[1].version_id
         mount.delete("f", version=gone)
-        for version in (other, gone):
-            for ask in (mount.stat, mount.get, lambda path, version: mount.reader(path, version=version).read()):
-                with pytest.raises(StorageNotFoundError):
-                    ask("f", version=version)
-            assert not mount.exists("f", version=version)
+        refused(mount, other)
+        refused(mount, gone)
         assert contents(mount, "f") == [b"2"]
 
     @needs("versions")
@@ -107,8 +124,15 @@ class Versions(Cases):
         assert contents(mount, "d/f") == [b"2", b"1"]
         assert [one.is_delete_marker for one in found] in ([True, False, False], [False, False])
         assert [one.is_latest for one in found if not one.is_delete_marker] == [False, False]
+        assert found[0].is_latest is found[0].is_delete_marker
+
+    @needs("versions", "own_versions")
+    def test_a_delete_marker_is_removed(self, mount: Mount) -> None:
+        """What it hid is there again."""
+        written(mount, "d/f", b"1", b"2")
+        mount.delete("d/f")
+        found = list(mount.versions("d/f"))
         if found[0].is_delete_marker:
-            assert found[0].is_latest
             mount.delete("d/f", version=found[0].version_id)
             assert mount.get("d/f")[0] == b"2"
             assert [one.is_latest for one in mount.versions("d/f")] == [True, False]
@@ -130,7 +154,7 @@ class Versions(Cases):
         assert contents(mount, "f") == [b"3", b"1"]
         assert mount.get("f")[0] == b"3"
 
-    @needs("versions")
+    @needs("versions", "own_versions")
     def test_a_version_is_deleted(self, mount: Mount) -> None:
         """Exactly that one, for good; the newest gives way to the one before."""
         first, second, third = written(mount, "f", b"3rd", b"2nd", b"1st")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from genro_storage import StorageManager, StorageNode
 from genro_storage.backends import base64 as module
+from genro_storage.backends.base import BackendReader, BackendWriter, BytesReader, BytesWriter, StorageBackend
+from genro_storage.backends.memory import MemoryBackend, MemoryOptions
 from genro_storage.exceptions import (
     StorageConfigError,
     StorageIsADirectoryError,
@@ -20,6 +24,66 @@ from genro_storage.exceptions import (
     StorageQuotaError,
     UnsupportedOperation,
 )
+from genro_storage.testing import BackendSuite
+from genro_storage.testing.suite import WORDS
+from genro_storage.types import PLAIN, Stat, WriteOptions
+from tests.backends.http_tools import Witnessed, unconditional
+
+
+class Named(Witnessed):
+    """Files of a memory store whose contents are the paths of inline nodes: names for what has none.
+
+    An empty file is no inline node; it is the memory store's own.
+    """
+
+    def stat(self, path: str, *, version: str | None = None) -> Stat:
+        entry = self.write.stat(path, version=version)
+        return replace(self.read.stat(self._text(path)), path=path) if entry.size else replace(entry, etag=None)
+
+    def has(self, path: str) -> bool:
+        return self.write.has(path)
+
+    def scan(self, path: str, **how: Any) -> Iterator[Sequence[Stat]]:
+        for page in self.write.scan(path, **how):
+            yield [self.stat(entry.path) for entry in page]
+
+    def get(self, path: str, start: int = 0, end: int | None = None, **how: Any) -> tuple[bytes, Stat]:
+        text = self._text(path)
+        data, stat = self.read.get(text, start, end, **how) if text else (b"", self.stat(path))
+        return data, replace(stat, path=path)
+
+    def reader(self, path: str, start: int = 0, end: int | None = None, **how: Any) -> BackendReader:
+        return BytesReader(*self.get(path, start, end, **how))
+
+    def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
+        super().put(path, module.encoded(bytes(data)).encode(), replace(options, size=None))
+        return Stat(path, len(bytes(data)))
+
+    def writer(self, path: str, options: WriteOptions = PLAIN) -> BackendWriter:
+        unconditional(options)
+        self.write.writer(path, options).discard()  # tells what cannot be written here
+        return BytesWriter(lambda data: self.put(path, data, options), options.size)
+
+    def rooted(self, path: str) -> Named:
+        return Named(self.read, self.write.rooted(path))
+
+    def native_path(self, path: str) -> str:
+        return self.write.native_path(path)
+
+    def _text(self, path: str) -> str:
+        return self.write.get(path)[0].decode()
+
+
+class TestBase64(BackendSuite):
+    """What is read, and every range of it; names, listings and deleting are the memory store's."""
+
+    lacks = WORDS - {"case_sensitive", "mkdir", "mtime", "real_dirs", "rmdir", "tells_missing"}
+    lent = frozenset({"mkdir", "real_dirs", "rmdir", "tells_missing"})
+    written_by = "a memory store that names inline nodes"
+
+    @pytest.fixture
+    def backend(self) -> StorageBackend:
+        return Named(module.Base64Backend(), MemoryBackend(MemoryOptions()))
 
 
 @pytest.fixture

@@ -74,6 +74,13 @@ class TestFtp(BackendSuite):
         assert left == ({*PREFIXES, "data1.txt"} - set(gone))
 
 
+class TestFtps(TestFtp):
+    @pytest.fixture
+    def backend(self, ftps: Ftp, trusted: None) -> Iterator[FtpBackend]:
+        with closing(made(ftps)) as backend:
+            yield backend
+
+
 @pytest.fixture
 def backend(ftp: Ftp) -> Iterator[FtpBackend]:
     with closing(made(ftp)) as backend:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from genro_storage import StorageManager
+from genro_storage.backends.base import StorageBackend
+from genro_storage.backends.git import GitBackend
 from genro_storage.exceptions import (
     StorageConfigError,
     StorageCorruptedError,
@@ -22,7 +24,26 @@ from genro_storage.exceptions import (
     StorageVersionNotFoundError,
     UnsupportedOperation,
 )
+from genro_storage.paths import Rules
+from genro_storage.testing import BackendSuite
+from genro_storage.testing.suite import WORDS
+from tests.backends.git_tools import Commits, InRepository, empty
 from tests.servers.gitrepo import BEGAN, GitRepository, Link, make_repository
+
+
+class TestGit(BackendSuite):
+    lacks = WORDS - {"case_sensitive", "ordered", "readlink", "real_dirs", "surrogates", "tells_missing", "versions"}
+    written_by = "commits"
+    payloads = 5
+    many = 12
+    large = 1 << 21
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> Iterator[StorageBackend]:
+        repository = empty(tmp_path)
+        read = GitBackend(GitBackend.Options(path=str(tmp_path)))
+        yield InRepository(read, Commits(repository, Rules(surrogates=True)))
+        read.close()
 
 
 @pytest.fixture(params=["loose", "packed"])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from genro_storage import StorageManager
 from genro_storage.backends import github as module
-from genro_storage.backends.base import BackendWriter, BytesWriter, StorageBackend
+from genro_storage.backends.base import StorageBackend
 from genro_storage.backends.github import GitHubBackend, GitHubOptions
 from genro_storage.backends.options import Secret
 from genro_storage.exceptions import (
@@ -24,15 +22,14 @@ from genro_storage.exceptions import (
     UnsupportedOperation,
 )
 from genro_storage.mount import Mount
-from genro_storage.paths import join
 from genro_storage.retry import NO_RETRY
 from genro_storage.testing import BackendSuite
 from genro_storage.testing.suite import WORDS
-from genro_storage.types import PLAIN, Stat, WriteOptions
-from tests.backends.http_tools import Witnessed
+from genro_storage.types import Stat
+from tests.backends.git_tools import Commits, InRepository, empty
 from tests.servers.caddy import Caddy
 from tests.servers.github import GitHubServer
-from tests.servers.gitrepo import GitRepository, Link
+from tests.servers.gitrepo import Link
 from tests.servers.process import HOST, free_ports
 
 
@@ -40,75 +37,9 @@ def of(**keys: Any) -> GitHubBackend:
     return GitHubBackend(GitHubOptions(**keys))
 
 
-class Commits(StorageBackend):
-    """Writes each file by a commit, without a work tree."""
-
-    def __init__(self, git: GitRepository) -> None:
-        super().__init__()
-        self.git, self.lock = git, threading.Lock()
-
-    def writer(self, path: str, options: WriteOptions = PLAIN) -> BackendWriter:
-        self._judge(path)
-        return BytesWriter(lambda data: self.put(path, data, options), options.size)
-
-    def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
-        self._judge(path)
-        whole = join(self.root, path)
-        with self.lock:
-            files = self._files()
-            if whole and any(name.startswith(f"{whole}/") for name in files):
-                raise IsADirectoryError
-            if any(whole.startswith(f"{name}/") for name in files):
-                raise NotADirectoryError
-            sha = self.git.git("hash-object", "-w", "--stdin", data=bytes(data)).decode().strip()
-            self._commit({**files, whole: sha})
-        return Stat(path, len(bytes(data)))
-
-    def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
-        self._judge(path)
-        whole = join(self.root, path)
-        with self.lock:
-            files = self._files()
-            if whole not in files:
-                raise IsADirectoryError if any(name.startswith(f"{whole}/") for name in files) else FileNotFoundError
-            self._commit({name: sha for name, sha in files.items() if name != whole})
-
-    def mkdir(self, path: str) -> None:
-        self._judge(path)
-
-    rmdir = mkdir
-
-    def _judge(self, path: str) -> None:
-        self.native_path(path)
-
-    def _files(self) -> dict[str, str]:
-        return {entry.path: entry.sha for entry in self.git.tree("main", recursive=True) if entry.kind == "blob"}
-
-    def _commit(self, files: Mapping[str, str]) -> None:
-        self.git.git("read-tree", "--empty")
-        lines = "".join(f"100644 {sha}\t{name}\0" for name, sha in files.items())
-        self.git.git("update-index", "-z", "--index-info", data=lines.encode())
-        tree = self.git.git("write-tree").decode().strip()
-        commit = self.git.git("commit-tree", "-m", "change", tree).decode().strip()
-        self.git.git("update-ref", "refs/heads/main", commit)
-
-
-class InRepository(Witnessed):
-    """An empty folder is none in git."""
-
-    @property
-    def abilities(self) -> frozenset[str]:
-        return self.read.abilities
-
-
-def empty(folder: Path) -> GitRepository:
-    made = GitRepository(folder)
-    made.commit({})
-    return made
-
-
 class TestGitHub(BackendSuite):
     lacks = WORDS - {"case_sensitive", "ordered", "readlink", "real_dirs", "tells_missing", "walk"}
+    written_by = "commits"
     payloads = 5
     many = 12
     large = 1 << 21

@@ -48,6 +48,8 @@ class TestHttp(BackendSuite):
         *("case_sensitive", "mkdir", "mtime", "ordered", "public_url"),
         *("real_dirs", "rmdir", "surrogates", "tells_missing"),
     }
+    lent = frozenset({"mkdir", "rmdir"})
+    written_by = "a folder"
     payloads = 50
 
     @pytest.fixture

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS = [
     "exceptions paths types capabilities",
     "retry observe hashing compression crypto config _bridge tempfiles.*",
-    "backends.base records.base records.blocking",
+    "backends.handles backends.base records.base records.blocking",
     "streams backends.* records.*",
     "journal emulate pages mount limits records.mount table",
     "transfer.*",

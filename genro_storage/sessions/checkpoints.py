@@ -14,8 +14,9 @@ from ..records.base import Change, Delete, Put, Record
 from . import codec
 from .keys import checkpoint_ids, checkpoint_writes, checkpoints, judged_id, number, quoted
 from .models import pack, shown_time
+from .pruning import Pruning
 from .shared import judged_limit, judged_metadata
-from .threads import Planned, Threads, ThreadState
+from .threads import Planned, ThreadState
 
 MOST_WRITES = 900
 """Writes of one task: they are stored together or not at all."""
@@ -33,7 +34,7 @@ class Stored(Struct, frozen=True, array_like=True):
 _stored_of = msgspec.msgpack.Decoder(Stored).decode
 
 
-class Checkpoints(Threads):
+class Checkpoints(Pruning):
     """Storing and reading named checkpoints and the writes that belong to them."""
 
     async def store_checkpoint(
@@ -67,7 +68,7 @@ class Checkpoints(Threads):
                 changes.append(Delete(checkpoints(inc), known.data.decode()))
             return replace(state.bump, last_seq=seq), changes
 
-        return await self.put_in_thread(thread_id, plan)
+        return await self.put_in_thread(thread_id, plan) is not None
 
     async def put_checkpoint(
         self,
@@ -121,7 +122,7 @@ class Checkpoints(Threads):
                 changes.append(Put(checkpoint_ids(inc), key, b"", expect=known.version))
             return state.bump, changes
 
-        done = await self.put_in_thread(thread_id, plan, create=False)
+        done = await self.put_in_thread(thread_id, plan, create=False) is not None
         while done and await self._more_writes(thread_id, key):
             pass
         return done
@@ -171,7 +172,7 @@ class Checkpoints(Threads):
                 changes.append(Put(checkpoint_ids(inc), id_key, b"", expect=0))
             return state.bump, changes
 
-        return await self.put_in_thread(thread_id, plan)
+        return await self.put_in_thread(thread_id, plan) is not None
 
     async def get_writes(self, thread_id: str, checkpoint_id: str) -> list[tuple[Any, ...]]:
         """All writes of a checkpoint as the tuples that were given, by task id, then in their given order."""

@@ -9,7 +9,7 @@ from typing import Any
 from ..exceptions import SessionConflictError, StorageCorruptedError, VersionConflictError
 from ..records.base import Change, Put
 from .contexts import as_dict
-from .garbage import collect
+from .garbage import collect, left
 from .keys import contexts, incarnation, judged_id, messages, number, quoted
 from .lanes import read_state
 from .lifecycle import birth
@@ -60,7 +60,7 @@ class Exports(Upkeep):
         try:
             await self.records.commit(birth(quoted(cold.session_id), cold, hot, expect, buried))
         except VersionConflictError:
-            await collect(self.records, hot.inc)
+            await collect(self.records, left(hot.inc))
             existing = await self.export_session(cold.session_id)
             return self._same(existing or {}, data)
         if old:

@@ -1,42 +1,50 @@
-"""What hung under a session or thread that is gone: removed in batches, finished by whoever comes later."""
+"""What hung under something that is gone: removed in batches, finished by whoever comes later."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from hashlib import blake2b
 
-from ..exceptions import StorageNotFoundError
+from ..exceptions import StorageSchemaError
 from ..records.base import Change, Delete, Put, RecordStore
 from .keys import GARBAGE, contexts, messages
 
 BATCH = 500
+SESSION, THREAD, SPACE = b"session", b"thread", b"space"
 
 Spaces = Callable[[RecordStore, str], Awaitable[Sequence[str]]]
-"""The spaces that belong to an incarnation, in the order in which they are emptied."""
+"""The spaces that belong to something, by its name, in the order in which they are emptied."""
 
 
 async def _of_session(records: RecordStore, inc: str) -> Sequence[str]:
     return [messages(inc), contexts(inc)]
 
 
-KINDS: dict[str, Spaces] = {"session": _of_session}
-SESSION = b"session"
-"""Other kinds register themselves."""
+async def _itself(records: RecordStore, space: str) -> Sequence[str]:
+    return [space]
 
 
-def left(inc: str, kind: bytes = SESSION) -> Change:
-    """The change that, in the commit that ends an incarnation, remembers what is still to be removed."""
-    return Put(GARBAGE, inc, kind)
+KINDS: dict[bytes, Spaces] = {SESSION: _of_session, SPACE: _itself}
+"""What is deleted as a whole: sessions and threads by their incarnation, and single spaces."""
 
 
-async def collect(records: RecordStore, inc: str, kind: bytes = SESSION) -> int:
-    """Removes all that hung under an incarnation, then the memory of it; returns the records removed."""
-    spaces = KINDS.get(kind.decode())
+def left(name: str, kind: bytes = SESSION) -> Change:
+    """The change that, in the commit that ends something, remembers what is still to be removed."""
+    key = blake2b(kind + name.encode(), digest_size=20).hexdigest()
+    return Put(GARBAGE, key, kind + b":" + name.encode())
+
+
+async def collect(records: RecordStore, memory: Change | bytes) -> int:
+    """Removes what a memory (`left`, or its data) tells of, then the memory; returns the records removed."""
+    data = memory if isinstance(memory, bytes) else getattr(memory, "data", b"")
+    kind, _, name = data.partition(b":")
+    spaces = KINDS.get(kind)
     if spaces is None:
-        raise StorageNotFoundError(f"nobody knows what a deleted {kind!r} leaves: written by a newer release?")
+        raise StorageSchemaError(f"deleted by a newer release, which left something of kind {kind.decode()!r}")
     removed = 0
-    for space in await spaces(records, inc):
+    for space in await spaces(records, name.decode()):
         while found := await records.scan(space, limit=BATCH):
             await records.commit([Delete(space, record.key) for record in found])
             removed += len(found)
-    await records.commit([Delete(GARBAGE, inc)])
+    await records.commit([Delete(GARBAGE, left(name.decode(), kind).key)])
     return removed

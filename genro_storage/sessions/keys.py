@@ -88,3 +88,25 @@ def checkpoint_ids(inc: str) -> str:
 
 def checkpoint_writes(inc: str, id_key: str) -> str:
     return f"dw/{inc}/{id_key}"
+
+
+def namespaces(inc: str) -> str:
+    return f"n/{inc}"
+
+
+def graph(inc: str, ns: str) -> str:
+    """The checkpoints of a graph in one namespace, by id."""
+    return f"k/{inc}/{quoted(ns)}"
+
+
+def graph_writes(inc: str, ns: str, checkpoint_id: str) -> str:
+    return f"w/{inc}/{quoted(ns)}/{quoted(checkpoint_id)}"
+
+
+def blobs(inc: str) -> str:
+    """Values of channels by their digest, once per thread."""
+    return f"b/{inc}#"
+
+
+def by_run(run_id: str) -> str:
+    return f"r/{quoted(run_id)}"

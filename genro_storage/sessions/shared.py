@@ -10,7 +10,7 @@ from typing import Any
 from ..exceptions import RecordTooLargeError, StorageError
 from ..records.base import RecordStore
 from . import codec
-from .garbage import SESSION, collect
+from .garbage import SESSION, collect, left
 from .lanes import Lanes
 from .options import SessionOptions
 
@@ -36,10 +36,10 @@ class Shared:
             data = codec.encode(value, name)
         return judged_size(data, name, most)
 
-    async def _collected(self, inc: str, kind: bytes = SESSION) -> None:
+    async def _collected(self, name: str, kind: bytes = SESSION) -> None:
         """A session or thread is gone; what hung under it follows now, or with a later sweep."""
         try:
-            await collect(self.records, inc, kind)
+            await collect(self.records, left(name, kind))
         except StorageError as error:
             log.warning("Left to the next sweep: what belonged to a deleted %s (%s)", kind.decode(), error)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import cached_property, wraps
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, TypeVar
 
 from .._bridge import LoopThread
 from ..records.base import RecordStore
 from .checkpoints import Checkpoints
 from .exports import Exports
 from .options import session_options
+
+T = TypeVar("T")
 
 
 class SessionStore(Exports, Checkpoints):
@@ -64,6 +66,10 @@ class BlockingSessions:
 
     def __dir__(self) -> list[str]:
         return [name for name in dir(type(self.store)) if iscoroutinefunction(getattr(type(self.store), name))]
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine of this store, or of what is built on it."""
+        return self._thread.run(call)
 
     def close(self) -> None:
         """Closes the store, and the thread that served these calls."""

@@ -14,14 +14,14 @@ from msgspec.structs import replace
 from ..exceptions import CommitOutcomeUnknownError, SessionConflictError, StorageConflictError, VersionConflictError
 from ..records.base import Change, Check, Delete, Put, Record, RecordStore
 from .garbage import KINDS, collect, left
-from .keys import BUMP, THREAD, checkpoint_ids, checkpoint_writes, checkpoints, incarnation, judged_id, quoted
+from .garbage import THREAD as OF_THREAD
+from .keys import BUMP, THREAD, incarnation, judged_id, quoted
 from .lanes import TRIES, pause
 from .listing import Page
 from .models import pack, shown_time
 from .options import SessionOptions, micros
 from .shared import Shared, judged_limit
 
-OF_THREAD = b"thread"
 _REMEMBERED = 10_000
 SLICE = 100
 """Records copied in one commit; each may be as large as a checkpoint."""
@@ -42,6 +42,13 @@ class Bump(Struct, frozen=True, array_like=True):
     last_put: int
     last_seq: int = 0
     highest: dict[str, str] = {}
+
+
+class Done(NamedTuple):
+    """A committed put: the thread as it is now, and the version of each record written."""
+
+    state: ThreadState
+    versions: dict[tuple[str, str], int]
 
 
 class ThreadState(NamedTuple):
@@ -96,10 +103,9 @@ class Threads(Shared):
         page, cursor = Page(), after or ""
         while limit is None or len(page) < limit:
             entries = await self.records.scan(THREAD, after=cursor, limit=100)
-            bumps = await self.records.get_many([(BUMP, entry.key) for entry in entries])
-            for entry, bump in zip(entries, bumps, strict=True):
+            for entry, state in zip(entries, await self.states(entries), strict=True):
                 cursor = entry.key
-                if (state := _state(entry, bump)) is not None:
+                if state is not None:
                     page.append(_shown(state))
                     if len(page) == limit:
                         page.next = cursor
@@ -138,17 +144,21 @@ class Threads(Shared):
         made, born, old = await self._new(target)
         inc, new = state.thread.inc, made.thread.inc
         try:
-            for space in await KINDS[OF_THREAD.decode()](self.records, inc):
+            for space in await KINDS[OF_THREAD](self.records, inc):
                 await _copy_space(self.records, space, space.replace(inc, new, 1))
+            await self._indexed(made.thread)
             bump = replace(state.bump, inc=new)
             changes: list[Change] = [Put(BUMP, quoted(target), pack(bump), expect=0, expires_at=self._expiry(bump))]
             unchanged = Check(BUMP, quoted(state.thread.thread_id), expect=state.version)
             await self.records.commit([*changes, *born, unchanged])
         except VersionConflictError:
-            await collect(self.records, new, OF_THREAD)
+            await collect(self.records, left(new, OF_THREAD))
             raise
         if old:
             await self._collected(old, OF_THREAD)
+
+    async def _indexed(self, thread: Thread) -> None:
+        """Files what was copied into a new thread where the store's own indexes look for it."""
 
     def _expiry(self, bump: Bump) -> int | None:
         ttl = micros(self.options.checkpoint_ttl)
@@ -162,35 +172,42 @@ class Threads(Shared):
         record, bump = await self.records.get_many([(THREAD, key), (BUMP, key)])
         return None if record is None else _state(record, bump)
 
-    async def put_in_thread(self, thread_id: str, plan: Plan, *, create: bool = True) -> bool:
+    async def states(self, entries: Sequence[Record]) -> list[ThreadState | None]:
+        """The threads of these records as they are now; None for what is no more."""
+        bumps = await self.records.get_many([(BUMP, entry.key) for entry in entries]) if entries else []
+        return [_state(entry, bump) for entry, bump in zip(entries, bumps, strict=True)]
+
+    async def put_in_thread(self, thread_id: str, plan: Plan, *, create: bool = True) -> Done | None:
         """Commits what `plan` makes of a thread, which is made if it is missing; again after a conflict.
 
-        What is planned must be safe to do twice: after a lost answer it is. False where nothing was to be done.
+        What is planned must be safe to do twice: after a lost answer it is. None where nothing was to be done.
         """
         conflicted = False
         for attempt in range(TRIES):
             state = self._remembered(thread_id) if not conflicted else None
             state = state or await self.thread(thread_id)
             if state is None and not create:
-                return False
+                return None
             state, born, old = (state, [], "") if state else await self._new(thread_id)
             planned = await plan(state, conflicted)
             if planned is None:
-                return False
+                return None
             now = max(self.records.clock(), state.bump.last_put)
             bump = replace(planned[0], last_put=now)
             put = Put(BUMP, quoted(thread_id), pack(bump), expect=state.version, expires_at=self._expiry(bump))
+            changes = [put, *born, *planned[1]]
             try:
-                versions = await self.records.commit([put, *born, *planned[1]])
+                versions = await self.records.commit(changes)
             except (VersionConflictError, CommitOutcomeUnknownError):
                 conflicted = True
                 self._forget(thread_id)
                 await pause(attempt)
                 continue
-            self._remember(thread_id, ThreadState(state.thread, bump, versions[0]))
+            state = ThreadState(state.thread, bump, versions[0])
+            self._remember(thread_id, state)
             if old:
                 await self._collected(old, OF_THREAD)
-            return True
+            return Done(state, {(one.space, one.key): at for one, at in zip(changes, versions, strict=True)})
         raise _restless(thread_id)
 
     async def _new(self, thread_id: str) -> tuple[ThreadState, list[Change], str]:
@@ -246,12 +263,3 @@ async def _copy_space(records: RecordStore, space: str, target: str) -> None:
     while found := await records.scan(space, after=after, limit=SLICE):
         await records.commit([Put(target, one.key, one.data, expires_at=one.expires_at) for one in found])
         after = found[-1].key
-
-
-async def _of_thread(records: RecordStore, inc: str) -> Sequence[str]:
-    """The spaces of a thread; what tells their names is emptied last."""
-    ids = await records.scan(checkpoint_ids(inc))
-    return [*(checkpoint_writes(inc, one.key) for one in ids), checkpoints(inc), checkpoint_ids(inc)]
-
-
-KINDS[OF_THREAD.decode()] = _of_thread

@@ -47,7 +47,7 @@ class Upkeep(Listing):
         after = ""
         while entries := await self.records.scan(GARBAGE, after=after, limit=SLICE):
             for entry in entries:
-                report.remains += await collect(self.records, entry.key, entry.data)
+                report.remains += await collect(self.records, entry.data)
             after = entries[-1].key
         while removed := await self.records.sweep(SLICE):
             report.records += removed

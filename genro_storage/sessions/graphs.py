@@ -1,0 +1,327 @@
+"""Checkpoints of graphs: each a header with links to values, which are stored once per thread and shared by all."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..exceptions import (
+    CommitOutcomeUnknownError,
+    RecordTooLargeError,
+    StorageConflictError,
+    StorageCorruptedError,
+    VersionConflictError,
+)
+from ..records.base import Change, Check, Put, Record, RecordStore
+from .keys import blobs, by_run, graph, graph_writes, namespaces, quoted
+from .lanes import TRIES, pause
+from .models import pack
+from .options import SessionOptions
+from .threads import Bump, Planned, Threads, ThreadState
+
+INLINE = 1 << 10
+"""Bytes from which a value is a record of its own."""
+_REMEMBERED = 2000
+_MOST, _MOST_BYTES = 900, 32 << 20
+"""Values, and bytes of them, in one commit with their header; more go ahead of it."""
+
+
+class Typed(NamedTuple):
+    """A serialised value: the serialiser's word for its form, and the bytes."""
+
+    type: str
+    data: bytes
+
+
+class Value(NamedTuple):
+    """A channel's value: in one piece, or a list in several."""
+
+    pieces: Sequence[Typed]
+    is_list: bool = False
+
+
+class Slot(Struct, frozen=True, array_like=True):
+    """Where a header has a value: inline (`type`, `data`), or at digests; `is_list`: the pieces make one list."""
+
+    type: str = ""
+    data: bytes = b""
+    digests: tuple[str, ...] = ()
+    is_list: bool = False
+
+
+class Header(Struct, frozen=True, array_like=True):
+    """One checkpoint without its values. `body` None: nothing is here yet but writes."""
+
+    checkpoint_id: str
+    ns: str
+    parent: str | None = None
+    run: str | None = None
+    metadata: tuple[str, bytes] = ("", b"")
+    body: tuple[str, bytes] | None = None
+    slots: dict[str, Slot] = {}
+
+    @property
+    def digests(self) -> set[str]:
+        return {digest for slot in self.slots.values() for digest in slot.digests}
+
+
+class Write(Struct, frozen=True, array_like=True):
+    """One pending write of a task; `idx` is negative for the special channels."""
+
+    task_path: str
+    task_id: str
+    idx: int
+    channel: str
+    type: str
+    data: bytes
+
+
+class Graph(NamedTuple):
+    """A checkpoint with all that belongs to it."""
+
+    thread_id: str
+    header: Header
+    values: dict[str, Value]
+    writes: list[Write]
+
+
+class _Kept(NamedTuple):
+    header: Header
+    version: int
+
+
+header_of = msgspec.msgpack.Decoder(Header).decode
+_write_of = msgspec.msgpack.Decoder(Write).decode
+_typed_of = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
+
+
+class Graphs(Threads):
+    """Storing and reading checkpoints of graphs; what values are is the caller's affair."""
+
+    def __init__(self, records: RecordStore, options: SessionOptions) -> None:
+        super().__init__(records, options)
+        self._headers: OrderedDict[tuple[str, str, str], _Kept] = OrderedDict()
+        self._headers_lock = threading.Lock()
+
+    async def put_graph(
+        self, thread_id: str, header: Header, values: Mapping[str, Callable[[], Value]], changed: Iterable[str]
+    ) -> None:
+        """Stores a checkpoint; a value that did not change is taken from the parent without being asked for."""
+        fresh = set(changed)
+        told: dict[str, Value] = {}
+        written: list[Header] = []
+
+        async def plan(state: ThreadState, conflicted: bool) -> Planned:
+            inc, bump = state.thread.inc, state.bump
+            parent = await self._parent(inc, header, conflicted)
+            slots: dict[str, Slot] = {}
+            new: dict[str, bytes] = {}
+            for channel, value in values.items():
+                if parent is not None and channel not in fresh and channel in parent.slots:
+                    slots[channel] = parent.slots[channel]
+                    continue
+                if channel not in told:
+                    told[channel] = value()
+                slots[channel] = _slot(told[channel], new)
+            there = set() if parent is None else parent.digests
+            sent = [Put(blobs(inc), digest, data) for digest, data in new.items() if digest not in there]
+            whole = replace(header, slots=slots)
+            self._judge_size(whole, sent)
+            sent = await self._ahead(sent)
+            written[:] = [whole]
+            return _raised(bump, header), [*sent, *_filed(state, thread_id, whole)]
+
+        done = await self.put_in_thread(thread_id, plan)
+        assert done is not None
+        inc = done.state.thread.inc
+        self._keep(inc, written[0], done.versions[graph(inc, header.ns), quoted(header.checkpoint_id)])
+
+    async def get_graph(self, thread_id: str, ns: str, checkpoint_id: str | None = None) -> Graph | None:
+        """A checkpoint with its values and writes; without an id the one with the greatest."""
+        state = await self.thread(thread_id)
+        wanted = checkpoint_id if state is None or checkpoint_id is not None else state.bump.highest.get(ns)
+        if state is None or wanted is None:
+            return None
+        return await self.hydrated(state, ns, wanted)
+
+    async def hydrated(self, state: ThreadState, ns: str, checkpoint_id: str) -> Graph | None:
+        """A checkpoint of a thread with its values and writes; None where there is none."""
+        inc = state.thread.inc
+        for last in (False, True):
+            record = await self.records.get(graph(inc, ns), quoted(checkpoint_id))
+            header = None if record is None else header_of(record.data)
+            if record is None or header is None or header.body is None:
+                return None
+            self._keep(inc, header, record.version)
+            values = await self._values(inc, header)
+            if values is not None:
+                writes = await self._writes(inc, ns, checkpoint_id)
+                return Graph(state.thread.thread_id, header, values, writes)
+            if last:
+                break
+        raise StorageCorruptedError(f"values of the checkpoint {checkpoint_id!r} are missing", operation="get")
+
+    async def put_graph_writes(self, thread_id: str, ns: str, checkpoint_id: str, writes: Sequence[Write]) -> None:
+        """Keeps writes of a task: special ones replace, others stay as they were first given."""
+        conflicted = False
+        for attempt in range(TRIES):
+            state = await self._living(thread_id, conflicted)
+            inc = state.thread.inc
+            known = None if conflicted else self._kept(inc, ns, checkpoint_id)
+            space, key = graph(inc, ns), quoted(checkpoint_id)
+            changes: list[Change] = await self._judged_writes(inc, ns, checkpoint_id, writes, conflicted)
+            if not changes:
+                return
+            version = known.version if known else _version(await self.records.get(space, key))
+            if version:
+                changes.append(Check(space, key, expect=version))
+            else:  # they came before their checkpoint: a header without a body finds them again
+                changes.append(Put(space, key, pack(Header(checkpoint_id, ns)), expect=0))
+                changes.append(Put(namespaces(inc), f"={quoted(ns)}", ns.encode()))
+            try:
+                await self.records.commit(changes)
+            except (VersionConflictError, CommitOutcomeUnknownError):
+                conflicted = True
+                await pause(attempt)
+            else:
+                return
+        raise StorageConflictError(f"the thread {thread_id!r} changed {TRIES} times in a row", operation="put_writes")
+
+    # --- how ---
+
+    async def _parent(self, inc: str, header: Header, conflicted: bool) -> Header | None:
+        if header.parent is None:
+            return None
+        kept = None if conflicted else self._kept(inc, header.ns, header.parent)
+        if kept is not None:
+            return kept.header
+        record = await self.records.get(graph(inc, header.ns), quoted(header.parent))
+        return None if record is None else header_of(record.data)
+
+    def _judge_size(self, header: Header, sent: Sequence[Put]) -> None:
+        size = len(header.body[1] if header.body else b"") + sum(len(slot.data) for slot in header.slots.values())
+        size += sum(len(put.data) for put in sent)
+        if size > self.options.max_checkpoint:
+            raise RecordTooLargeError(
+                f"the checkpoint {header.checkpoint_id!r} has {size} new bytes, "
+                f"at most {self.options.max_checkpoint} are allowed"
+            )
+
+    async def _ahead(self, sent: list[Put]) -> list[Put]:
+        """Sends what does not fit into the commit of the header; the rest comes back."""
+        while len(sent) > _MOST or sum(len(put.data) for put in sent) > _MOST_BYTES:
+            batch, size = 0, 0
+            while batch < min(len(sent), _MOST) and (batch == 0 or size + len(sent[batch].data) <= _MOST_BYTES):
+                size += len(sent[batch].data)
+                batch += 1
+            await self.records.commit(sent[:batch])
+            sent = sent[batch:]
+        return sent
+
+    async def _values(self, inc: str, header: Header) -> dict[str, Value] | None:
+        """None where a value is missing: it was collected between two reads, or lost."""
+        digests = sorted(header.digests)
+        found = await self.records.get_many([(blobs(inc), digest) for digest in digests]) if digests else []
+        if any(record is None for record in found):
+            return None
+        data = {record.key: Typed(*_typed_of(record.data)) for record in found if record is not None}
+        return {
+            channel: Value([data[digest] for digest in slot.digests] or [Typed(slot.type, slot.data)], slot.is_list)
+            for channel, slot in header.slots.items()
+        }
+
+    async def _writes(self, inc: str, ns: str, checkpoint_id: str) -> list[Write]:
+        found = await self.records.scan(graph_writes(inc, ns, checkpoint_id))
+        writes = [_write_of(one.data) for one in found]
+        return sorted(writes, key=lambda one: (one.task_path, one.task_id, one.idx))
+
+    async def _judged_writes(
+        self, inc: str, ns: str, checkpoint_id: str, writes: Sequence[Write], conflicted: bool
+    ) -> list[Change]:
+        """What is to be written of these; only after a conflict somebody looks what is there."""
+        space = graph_writes(inc, ns, checkpoint_id)
+        there: set[str] = set()
+        if conflicted:
+            keys = [_write_key(one) for one in writes]
+            found = await self.records.get_many([(space, key) for key in keys])
+            there = {record.key for record in found if record is not None}
+        wanted = {_write_key(one): one for one in writes}
+        return [
+            Put(space, key, pack(one), expect=None if one.idx < 0 else 0)
+            for key, one in wanted.items()
+            if one.idx < 0 or key not in there
+        ]
+
+    async def _living(self, thread_id: str, conflicted: bool) -> ThreadState:
+        """The thread, made if it is missing."""
+        state = None if conflicted else self._remembered(thread_id)
+        state = state or await self.thread(thread_id)
+        while state is None:
+
+            async def plan(state: ThreadState, conflicted: bool) -> Planned:
+                return state.bump, []
+
+            await self.put_in_thread(thread_id, plan)
+            state = await self.thread(thread_id)
+        return state
+
+    def _keep(self, inc: str, header: Header, version: int) -> None:
+        with self._headers_lock:
+            self._headers[inc, header.ns, header.checkpoint_id] = _Kept(header, version)
+            while len(self._headers) > _REMEMBERED:
+                self._headers.popitem(last=False)
+
+    def _kept(self, inc: str, ns: str, checkpoint_id: str) -> _Kept | None:
+        with self._headers_lock:
+            return self._headers.get((inc, ns, checkpoint_id))
+
+
+def _slot(value: Value, new: dict[str, bytes]) -> Slot:
+    """Where a header has this value; what is a record of its own goes into `new`."""
+    pieces = value.pieces
+    if len(pieces) == 1 and not value.is_list and len(pieces[0].data) < INLINE:
+        return Slot(pieces[0].type, pieces[0].data)
+    digests = []
+    for piece in pieces:
+        digest = blake2b(piece.type.encode() + b"\0" + piece.data, digest_size=20).hexdigest()
+        new[digest] = pack(tuple(piece))
+        digests.append(digest)
+    return Slot(digests=tuple(digests), is_list=value.is_list)
+
+
+def _filed(state: ThreadState, thread_id: str, header: Header) -> list[Change]:
+    """The changes that store a header and the ways to find it."""
+    inc, ns = state.thread.inc, header.ns
+    changes: list[Change] = [Put(graph(inc, ns), quoted(header.checkpoint_id), pack(header))]
+    if ns not in state.bump.highest:
+        changes.append(Put(namespaces(inc), f"={quoted(ns)}", ns.encode()))
+    if header.run is not None:
+        changes.append(in_run(inc, thread_id, header))
+    return changes
+
+
+def in_run(inc: str, thread_id: str, header: Header) -> Put:
+    """The entry by which the checkpoints of a run are found."""
+    assert header.run is not None
+    key = f"{inc}/{quoted(header.ns)}/{quoted(header.checkpoint_id)}"
+    return Put(by_run(header.run), key, pack((thread_id, header.ns, header.checkpoint_id)))
+
+
+def _raised(bump: Bump, header: Header) -> Bump:
+    highest = max(header.checkpoint_id, bump.highest.get(header.ns, ""))
+    return replace(bump, highest=bump.highest | {header.ns: highest})
+
+
+def _version(record: Record | None) -> int:
+    return 0 if record is None else record.version
+
+
+def _write_key(write: Write) -> str:
+    return f"{quoted(write.task_id)}:{write.idx + 100:06}"

@@ -1,0 +1,237 @@
+"""Checkpoints of graphs found, listed and removed, with the values that only they needed."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from ..records.base import Change, Delete, Put, RecordStore
+from .garbage import KINDS, SPACE, left
+from .garbage import THREAD as OF_THREAD
+from .graphs import Graphs, Header, header_of, in_run
+from .keys import (
+    THREAD,
+    blobs,
+    by_run,
+    checkpoint_ids,
+    checkpoint_writes,
+    checkpoints,
+    graph,
+    graph_writes,
+    namespaces,
+    quoted,
+)
+from .models import pack
+from .threads import Planned, Thread, ThreadState
+
+PAGE = 100
+AT_ONCE = 200
+"""Checkpoints removed in one commit, with their values and what else changes."""
+_MOST = 950
+
+Id = tuple[str, str]
+"""Namespace and checkpoint id."""
+Chosen = Callable[[Mapping[Id, Header]], Collection[Id]]
+_run_of = msgspec.msgpack.Decoder(tuple[str, str, str]).decode
+
+
+class Found(NamedTuple):
+    """A listed checkpoint, and the thread it belongs to."""
+
+    state: ThreadState
+    header: Header
+
+
+class Pruning(Graphs):
+    """Listing and removing checkpoints of graphs."""
+
+    async def list_graphs(
+        self,
+        thread_id: str | None,
+        ns: str | None,
+        *,
+        before: str | None = None,
+        limit: int | None = None,
+        accepted: Callable[[Header], bool] = lambda header: True,
+    ) -> list[Found]:
+        """Checkpoints of a thread (None: all) and namespace (None: all), greatest id first, those below `before`."""
+        found: list[Found] = []
+        for state in await self._threads(thread_id):
+            for one in await self._namespaces(state) if ns is None else [ns]:
+                found += await self._listed(state, one, before, limit, accepted)
+        if limit is None:
+            return sorted(found, key=lambda one: one.header.checkpoint_id, reverse=True)
+        return heapq.nlargest(limit, found, key=lambda one: one.header.checkpoint_id)
+
+    async def drop_graphs(self, thread_id: str, chosen: Chosen) -> int:
+        """Removes the checkpoints that `chosen` picks from all of a thread's, with their writes and lonely values."""
+        removed = 0
+        while True:
+            gone: list[str] = []
+
+            async def plan(state: ThreadState, conflicted: bool, gone: list[str] = gone) -> Planned | None:
+                headers = await self._all(state)
+                picked = _fitting(headers, sorted(set(chosen(headers)) & headers.keys())[:AT_ONCE])
+                gone[:] = [graph_writes(state.thread.inc, *one) for one in picked]
+                return _dropped(state, headers, picked) if picked else None
+
+            if await self.put_in_thread(thread_id, plan, create=False) is None:
+                return removed
+            removed += len(gone)
+            for space in gone:
+                await self._collected(space, SPACE)
+
+    async def drop_runs(self, run_ids: Sequence[str]) -> int:
+        """Removes all checkpoints of these runs, in whatever thread."""
+        removed = 0
+        for run_id in run_ids:
+            entries = await self.records.scan(by_run(run_id))
+            wanted: dict[str, set[Id]] = {}
+            for entry in entries:
+                thread_id, ns, checkpoint_id = _run_of(entry.data)
+                wanted.setdefault(thread_id, set()).add((ns, checkpoint_id))
+            for thread_id, picked in wanted.items():
+                removed += await self.drop_graphs(thread_id, _these(picked))
+            for start in range(0, len(entries), PAGE):
+                await self.records.commit([Delete(by_run(run_id), one.key) for one in entries[start : start + PAGE]])
+        return removed
+
+    async def drop_orphans(self, thread_id: str) -> int:
+        """Removes values that no checkpoint of a thread has: what a killed writer or a very wide checkpoint left."""
+        removed = 0
+        while True:
+            orphans: list[str] = []
+
+            async def plan(state: ThreadState, conflicted: bool, orphans: list[str] = orphans) -> Planned | None:
+                headers = await self._all(state)
+                live = {digest for header in headers.values() for digest in header.digests}
+                space, after = blobs(state.thread.inc), ""
+                orphans.clear()
+                while len(orphans) < AT_ONCE and (found := await self.records.scan(space, after=after, limit=PAGE)):
+                    orphans += [one.key for one in found if one.key not in live]
+                    after = found[-1].key
+                return (state.bump, [Delete(space, digest) for digest in orphans]) if orphans else None
+
+            if await self.put_in_thread(thread_id, plan, create=False) is None:
+                return removed
+            removed += len(orphans)
+
+    # --- how ---
+
+    async def _indexed(self, thread: Thread) -> None:
+        for ns in [one.data.decode() for one in await self.records.scan(namespaces(thread.inc))]:
+            after = ""
+            while found := await self.records.scan(graph(thread.inc, ns), after=after, limit=PAGE):
+                headers = [header_of(one.data) for one in found]
+                runs: list[Change] = [in_run(thread.inc, thread.thread_id, one) for one in headers if one.run]
+                if runs:
+                    await self.records.commit(runs)
+                after = found[-1].key
+
+    async def _threads(self, thread_id: str | None) -> list[ThreadState]:
+        if thread_id is not None:
+            state = await self.thread(thread_id)
+            return [] if state is None else [state]
+        states: list[ThreadState] = []
+        after: str | None = ""
+        while after is not None:
+            entries = await self.records.scan(THREAD, after=after, limit=PAGE)
+            states += [state for state in await self.states(entries) if state is not None]
+            after = entries[-1].key if len(entries) == PAGE else None
+        return states
+
+    async def _namespaces(self, state: ThreadState) -> list[str]:
+        return [one.data.decode() for one in await self.records.scan(namespaces(state.thread.inc))]
+
+    async def _listed(
+        self, state: ThreadState, ns: str, before: str | None, limit: int | None, accepted: Callable[[Header], bool]
+    ) -> list[Found]:
+        """The greatest ids of a namespace, a page at a time until there are enough."""
+        found: list[Found] = []
+        until = None if before is None else quoted(before)
+        while True:
+            records = await self.records.scan(graph(state.thread.inc, ns), until=until, limit=PAGE, reverse=True)
+            for record in records:
+                header = header_of(record.data)
+                if header.body is not None and (before is None or header.checkpoint_id < before) and accepted(header):
+                    found.append(Found(state, header))
+                    if len(found) == limit:
+                        return found
+            if len(records) < PAGE:
+                return found
+            until = records[-1].key
+
+    async def _all(self, state: ThreadState) -> dict[Id, Header]:
+        headers: dict[Id, Header] = {}
+        for ns in await self._namespaces(state):
+            for record in await self.records.scan(graph(state.thread.inc, ns)):
+                header = header_of(record.data)
+                headers[ns, header.checkpoint_id] = header
+        return headers
+
+
+def _these(picked: set[Id]) -> Chosen:
+    return lambda headers: picked
+
+
+def _without(headers: Mapping[Id, Header], gone: Collection[Id]) -> tuple[dict[Id, Header], set[str], list[Id]]:
+    """What stays without these: the headers, the digests that nobody needs any more, those whose parent goes."""
+    lost = set(gone)
+    stay = {one: header for one, header in headers.items() if one not in lost}
+    live = {digest for header in stay.values() for digest in header.digests}
+    dead = {digest for one in lost for digest in headers[one].digests} - live
+    return stay, dead, [one for one, header in stay.items() if (one[0], header.parent) in lost]
+
+
+def _fitting(headers: Mapping[Id, Header], picked: list[Id]) -> list[Id]:
+    """As many of these as one commit can remove, the first at least."""
+    while len(picked) > 1:
+        _, dead, orphans = _without(headers, picked)
+        if 3 * len(picked) + len(dead) + len(orphans) <= _MOST:
+            break
+        picked = picked[: len(picked) // 2]
+    return picked
+
+
+def _dropped(state: ThreadState, headers: Mapping[Id, Header], gone: Sequence[Id]) -> Planned:
+    """What removes these; values that do not fit the commit are left to `drop_orphans`."""
+    inc = state.thread.inc
+    stay, dead, orphans = _without(headers, gone)
+    changes: list[Change] = []
+    for ns, checkpoint_id in gone:
+        header = headers[ns, checkpoint_id]
+        changes.append(Delete(graph(inc, ns), quoted(checkpoint_id)))
+        changes.append(left(graph_writes(inc, ns, checkpoint_id), SPACE))
+        if header.run is not None:
+            entry = in_run(inc, state.thread.thread_id, header)
+            changes.append(Delete(entry.space, entry.key))
+    changes += [
+        Put(graph(inc, ns), quoted(name), pack(replace(headers[ns, name], parent=None))) for ns, name in orphans
+    ]
+    changes += [Delete(blobs(inc), digest) for digest in sorted(dead)[: _MOST - len(changes)]]
+    highest: dict[str, str] = {}
+    for (ns, checkpoint_id), header in stay.items():
+        if header.body is not None:
+            highest[ns] = max(checkpoint_id, highest.get(ns, ""))
+    return replace(state.bump, highest=highest), changes
+
+
+async def _of_thread(records: RecordStore, inc: str) -> Sequence[str]:
+    """The spaces of a thread; what tells their names is emptied last."""
+    spaces = [checkpoint_writes(inc, one.key) for one in await records.scan(checkpoint_ids(inc))]
+    spaces += [checkpoints(inc), checkpoint_ids(inc)]
+    known = [one.data.decode() for one in await records.scan(namespaces(inc))]
+    for ns in known:
+        after = ""
+        while found := await records.scan(graph(inc, ns), after=after, limit=PAGE):
+            spaces += [graph_writes(inc, ns, header_of(one.data).checkpoint_id) for one in found]
+            after = found[-1].key
+        spaces.append(graph(inc, ns))
+    return [*spaces, blobs(inc), namespaces(inc)]
+
+
+KINDS[OF_THREAD] = _of_thread

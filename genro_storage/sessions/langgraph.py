@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Self, TypeAlias
+from threading import local
+from typing import Any, Literal, Self, TypeAlias
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -17,6 +18,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from ..exceptions import StorageCorruptedError
@@ -30,11 +32,15 @@ DELTAS = "counters_since_delta_snapshot"
 
 Tuples: TypeAlias = list[CheckpointTuple]  # the class below has a method of that name
 
+_BLOCKED = local()
+"""Names of the types that this thread's current reading met and did not revive."""
+
 
 class GenroCheckpointSaver(BaseCheckpointSaver[str]):
     """Checkpoints of graphs in a `SessionStore`; sync calls may be made anywhere, also under a running loop.
 
-    `serde`: by default LangGraph's own, strict: stored data revives only plain types and those of `allowed_types`.
+    `serde`: by default LangGraph's own, strict: stored data revives only plain types and those of `allowed_types`;
+    others come back as plain data with one warning, or with ``strict="raise"`` as `StorageCorruptedError`.
     """
 
     def __init__(
@@ -43,9 +49,13 @@ class GenroCheckpointSaver(BaseCheckpointSaver[str]):
         *,
         serde: SerializerProtocol | None = None,
         allowed_types: Collection[type | tuple[str, ...]] = (),
+        strict: Literal["warn", "raise"] = "warn",
     ) -> None:
         super().__init__(serde=serde or strict_serializer(allowed_types))
+        if strict not in ("warn", "raise"):
+            raise ValueError(f"strict is 'warn' or 'raise', not {strict!r}")
         self.store = store
+        self._raises = strict == "raise"
 
     # --- a life of its own ---
 
@@ -248,6 +258,7 @@ class GenroCheckpointSaver(BaseCheckpointSaver[str]):
     def _tuple(self, graph: Graph) -> CheckpointTuple:
         header, thread_id = graph.header, graph.thread_id
         assert header.body is not None
+        _BLOCKED.names = []
         try:
             checkpoint = self.serde.loads_typed(header.body)
             metadata = self.serde.loads_typed(header.metadata)
@@ -255,6 +266,9 @@ class GenroCheckpointSaver(BaseCheckpointSaver[str]):
             writes = [(one.task_id, one.channel, self.serde.loads_typed((one.type, one.data))) for one in graph.writes]
         except (NotImplementedError, ValueError, TypeError, LookupError) as error:
             raise StorageCorruptedError(f"the checkpoint {header.checkpoint_id!r} cannot be read: {error}") from error
+        if self._raises and _BLOCKED.names:
+            names = ", ".join(sorted(set(_BLOCKED.names)))
+            raise StorageCorruptedError(f"the checkpoint {header.checkpoint_id!r} holds types not allowed: {names}")
         parent = None if header.parent is None else _config(thread_id, header.ns, header.parent)
         return CheckpointTuple(
             _config(thread_id, header.ns, header.checkpoint_id), checkpoint, metadata, parent, writes
@@ -299,3 +313,11 @@ def _named(config: RunnableConfig) -> tuple[str, str, str | None]:
 
 def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}}
+
+
+def _note_blocked(event: SerdeEvent) -> None:
+    if "blocked" in event["kind"] and hasattr(_BLOCKED, "names"):
+        _BLOCKED.names.append(f"{event['module']}.{event['name']}")
+
+
+register_serde_event_listener(_note_blocked)

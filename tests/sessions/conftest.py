@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from genro_storage.records.base import RecordStore
 from genro_storage.records.memory import MemoryRecordStore
+from genro_storage.records.sqlite import SQLiteRecordStore
 from genro_storage.sessions.store import BlockingSessions, SessionStore
 from genro_storage.testing.record_words import FakeClock
 
-STORES = ["memory"]
+STORES = ["memory", "sqlite"]
 
 Opened = Callable[..., SessionStore]
 
@@ -31,7 +33,10 @@ def records(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[Record
 
 
 def _opened(kind: str, request: pytest.FixtureRequest, clock: FakeClock) -> RecordStore:
-    return MemoryRecordStore(clock=clock)
+    if kind == "memory":
+        return MemoryRecordStore(clock=clock)
+    folder: Path = request.getfixturevalue("tmp_path")
+    return SQLiteRecordStore(folder / "records.db", clock=clock)
 
 
 @pytest.fixture

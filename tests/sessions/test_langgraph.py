@@ -10,10 +10,14 @@ import pytest
 from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.graph import END, START, StateGraph
+from msgspec.structs import replace
 
-from genro_storage.records.base import Put, RecordStore
-from genro_storage.sessions.keys import blobs
+from genro_storage import StorageCorruptedError
+from genro_storage.records.base import Delete, Put, RecordStore
+from genro_storage.sessions.graphs import header_of
+from genro_storage.sessions.keys import blobs, graph
 from genro_storage.sessions.langgraph import GenroCheckpointSaver
+from genro_storage.sessions.models import pack
 from genro_storage.sessions.store import SessionStore
 
 from .conftest import Opened
@@ -190,13 +194,16 @@ def test_the_filter_compares_values_and_never_becomes_a_path(saver: GenroCheckpo
     assert list(saver.list(None, filter={"x') OR 1=1 --": 1})) == []
 
 
-def test_stored_types_are_not_revived(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+def test_stored_types_are_not_revived(opened: Opened) -> None:
     store = opened()
     strict = GenroCheckpointSaver(store)
     put(strict, "t", {"secret": Secret(7)})
     found = got(strict, "t").checkpoint["channel_values"]["secret"]
     assert not isinstance(found, Secret)
-    assert "Secret" in caplog.text
+    with pytest.raises(StorageCorruptedError, match="Secret"):
+        got(GenroCheckpointSaver(store, strict="raise"), "t")
+    with pytest.raises(ValueError, match="strict"):
+        GenroCheckpointSaver(store, strict="no")  # type: ignore[arg-type]
     trusting = GenroCheckpointSaver(store, allowed_types=[Secret])
     assert got(trusting, "t").checkpoint["channel_values"]["secret"] == Secret(7)
     clone = strict.with_allowlist([(Secret.__module__, "Secret")])
@@ -206,13 +213,6 @@ def test_stored_types_are_not_revived(opened: Opened, caplog: pytest.LogCaptureF
 
 
 def test_unknown_serialisation_is_an_error(saver: GenroCheckpointSaver, records: RecordStore) -> None:
-    from msgspec.structs import replace
-
-    from genro_storage import StorageCorruptedError
-    from genro_storage.sessions.graphs import header_of
-    from genro_storage.sessions.keys import graph
-    from genro_storage.sessions.models import pack
-
     put(saver, "t", {"a": 1})
     space = graph(saver.store.sync.thread("t").thread.inc, "")
     (record,) = records.sync.scan(space)
@@ -223,9 +223,6 @@ def test_unknown_serialisation_is_an_error(saver: GenroCheckpointSaver, records:
 
 
 def test_a_missing_value_is_corruption_and_never_none(saver: GenroCheckpointSaver, records: RecordStore) -> None:
-    from genro_storage import StorageCorruptedError
-    from genro_storage.records.base import Delete
-
     put(saver, "t", {"a": "x" * 5000})
     space = blobs(saver.store.sync.thread("t").thread.inc)
     records.sync.commit([Delete(space, one.key) for one in records.sync.scan(space)])

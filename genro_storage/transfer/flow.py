@@ -24,8 +24,6 @@ PATIENCE = 10.0
 """The longest such wait, where bytes are known to come slowly."""
 PAGES, PAGE = 8, 250
 """How far a listing may run ahead: two pages of an object store."""
-STEP = 8 << 20
-"""Bytes between two ticks, at most."""
 
 
 class Cancel(Protocol):
@@ -87,12 +85,15 @@ class Flow:
         self.cancel()
         raise self.cause
 
-    def waited(self, call: Callable[[], T]) -> T:
-        """`call()`, left alone where a cancel or the deadline comes first: what never answers holds nobody up."""
+    def waited(self, call: Callable[[], T], release: Callable[[T], object] = lambda value: None) -> T:
+        """`call()`, left alone where a cancel or the deadline comes first: what never answers holds nobody up.
+
+        What it returns after all is given to `release`.
+        """
         if not self.watched:
             return call()
         self.poll()
-        return Away(call).result(self.poll)
+        return Away(call, release).result(self.poll)
 
     def ahead(self, values: Iterator[T]) -> Iterator[T]:
         """The same values, read by a thread of its own a little ahead: one that hangs does not hold up the caller."""
@@ -143,10 +144,8 @@ class Flow:
 
     @property
     def patience(self) -> float:
-        """Seconds that a thread may need to come to its next tick, judged by the bytes that came so far."""
-        moved = self._moved.whole
-        per_step = STEP * (time.monotonic() - self._begun) / moved if moved else 0.0
-        return min(PATIENCE, max(GRACE, 2 * per_step))
+        """Seconds that a thread may need to come to its next tick, judged by those that came."""
+        return min(PATIENCE, max(GRACE, 2 * self._moved.gap))
 
     # --- on the way ---
 
@@ -204,13 +203,19 @@ class _Moved:
     def __init__(self, above: _Moved | None = None) -> None:
         self._above = above
         self._lock = threading.Lock()
+        self._last = time.monotonic()
         self.whole = 0
         self.parts: set[_Moved] = set()
+        self.gap = 0.0
+        """The longest time between two steps of one part."""
 
     def add(self, count: int) -> None:
         with self._lock:
             self.whole += count
         if self._above is not None:
+            now = time.monotonic()
+            self._above.gap = max(self._above.gap, now - self._last)
+            self._last = now
             self._above.add(count)
 
 
@@ -240,10 +245,13 @@ class _Budget:
 
 
 class Away(Generic[T]):
-    """A call in a daemon thread of its own, of which one may give up waiting."""
+    """A call in a daemon thread of its own, of which one may give up waiting; its value then goes to `release`."""
 
-    def __init__(self, call: Callable[[], T]) -> None:
+    def __init__(self, call: Callable[[], T], release: Callable[[T], object]) -> None:
         self._call = call
+        self._release = release
+        self._lock = threading.Lock()
+        self._left = False
         self._ended = threading.Event()
         self._value: T
         self._error: BaseException | None = None
@@ -254,12 +262,20 @@ class Away(Generic[T]):
             self._value = self._call()
         except BaseException as error:  # noqa: BLE001 - the engine: it is raised where the result is asked for
             self._error = error
-        self._ended.set()
+        with self._lock:
+            self._ended.set()
+            left = self._left
+        if left and self._error is None:
+            self._release(self._value)
 
     def result(self, poll: Callable[[], object]) -> T:
         """What the call returned or raised; `poll` is called meanwhile and may raise."""
-        while not self._ended.wait(POLL):
-            poll()
+        try:
+            while not self._ended.wait(POLL):
+                poll()
+        finally:
+            with self._lock:
+                self._left = not self._ended.is_set()
         if self._error is not None:
             raise self._error
         return self._value

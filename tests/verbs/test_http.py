@@ -9,13 +9,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
-import uvicorn
 
 from genro_storage import (
     StorageConflictError,
@@ -30,6 +27,7 @@ from genro_storage.verbs.httprules import disposition, parse_date
 from tests.servers.process import ServerMissing
 from tests.servers.running import miss
 from tests.servers.s3 import S3Endpoint
+from tests.verbs.serving import asgi_server, wsgi_server
 from tests.verbs.wsgi import fetch, request
 
 
@@ -44,6 +42,7 @@ def root(tmp_path: Path) -> Iterator[StorageNode]:
 
 
 def test_a_whole_file(root: StorageNode) -> None:
+    """R46: HEAD has no body; the type of ``a.csv.gz``."""
     node = root / "a.csv.gz"
     node.write_bytes(b"x" * 100)
     got = request(node, how={"cache_max_age": 60})
@@ -144,6 +143,7 @@ def test_download_uses_the_basename(root: StorageNode) -> None:
 
 
 def test_what_cannot_be_served(root: StorageNode) -> None:
+    """R46: a directory is 404."""
     (root / "d").mkdir()
     for path in ("d", "missing", "d/missing"):
         for headers in ({}, {"Range": "bytes=0-1"}):
@@ -392,43 +392,6 @@ def test_s3(seaweedfs: S3Endpoint) -> None:
 
 
 # --- real servers and clients ---
-
-
-class Quiet(WSGIRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def wsgi_server(app: Any) -> Iterator[str]:
-    with make_server("127.0.0.1", 0, app, handler_class=Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@contextmanager
-def asgi_server(app: Any) -> Iterator[str]:
-    started = threading.Event()
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)
-            started.set()
-
-    server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert started.wait(20)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture(params=["wsgi", "asgi"])

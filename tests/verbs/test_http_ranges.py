@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from genro_storage import StorageManager, StorageNode
+from tests.verbs.serving import asgi_server, wsgi_server
 from tests.verbs.wsgi import Response, request
 
 DATA = bytes(range(200))
@@ -70,6 +73,7 @@ RANGES = {
 
 @pytest.mark.parametrize("asked", RANGES)
 def test_range(node: StorageNode, asked: str) -> None:
+    """R46."""
     status, body = RANGES[asked]
     got = ask(node, Range=asked)
     assert got.status == status
@@ -120,6 +124,7 @@ CONDITIONS: list[tuple[dict[str, str], int]] = [
 
 @pytest.mark.parametrize(("headers", "status"), CONDITIONS)
 def test_condition(node: StorageNode, headers: dict[str, str], status: int) -> None:
+    """R46: ``*``, ``W/`` and lists."""
     got = ask(node, **headers)
     assert got.status == status
     if status in (200, 206):
@@ -156,3 +161,26 @@ def test_an_empty_file_has_no_ranges(node: StorageNode) -> None:
     empty.write_bytes(b"")
     got = request(empty, Range="bytes=0-0")
     assert (got.status, got.body, got.headers["Content-Length"]) == (200, b"", "0")
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_the_same_over_a_connection(node: StorageNode, kind: str) -> None:
+    """Real servers neither add nor lose anything: every probe again, on connections that stay open."""
+    parent = node.parent
+    with wsgi_server(parent.wsgi_app()) if kind == "wsgi" else asgi_server(parent.asgi_app()) as address:
+        client = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
+
+        def sent(method: str, headers: dict[str, str]) -> Response:
+            client.request(method, "/f.bin", headers=headers)
+            answer = client.getresponse()
+            return Response(answer.status, dict(answer.getheaders()), answer.read())
+
+        tag = next(value for name, value in sent("HEAD", {}).headers.items() if name.lower() == "etag")
+        for asked, (status, body) in RANGES.items():
+            got = sent("GET", {"Range": asked})
+            assert (got.status, got.body) == (status, got.body if body is None else body), asked
+        for headers, status in CONDITIONS:
+            got = sent("GET", {name: value.replace("<tag>", tag) for name, value in headers.items()})
+            assert got.status == status, headers
+            assert sent("HEAD", {"Range": "bytes=0-1"}).status == 200
+        client.close()

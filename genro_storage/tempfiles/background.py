@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import random
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Cleaner(Protocol):
     """What is cleaned."""
 
     def cleanup(self) -> int: ...
-    def sweep(self) -> object: ...
+    def sweep(self, *, patient: bool) -> object: ...
 
 
 def start(manager: Cleaner, interval: float) -> Callable[[], None]:
@@ -40,7 +40,7 @@ def start(manager: Cleaner, interval: float) -> Callable[[], None]:
 
 
 def _run(found: weakref.ref[Cleaner], stop: threading.Event, interval: float) -> None:
-    while not stop.wait(max(0.01, interval * random.uniform(0.9, 1.1))):
+    while not stop.wait(max(0.01, interval * (0.9 + 0.2 * os.urandom(1)[0] / 255))):
         if not _round(found):
             return
 
@@ -52,7 +52,7 @@ def _round(found: weakref.ref[Cleaner]) -> bool:
         return False
     try:
         manager.cleanup()
-        manager.sweep()
+        manager.sweep(patient=True)
     except (StorageError, OSError, RuntimeError) as error:  # closed, or the interpreter ends and starts no threads
         logger.warning("Failed to clean up: %s", error)
     return True

@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from . import crew
 from .identity import Remover
 from .journal import Journal
 from .lease import Owner
 from .registry import Entry, Registry
+from .retries import Retries
 from .secure import overwrite
 
 FOLDERS = ("f", "n")
+MOMENT = 10.0
+"""Seconds that an empty directory stays at least."""
+
 _UNFINISHED = ".genro-"
 
 
@@ -47,9 +52,9 @@ class Policy(NamedTuple):
 
 
 class Tally:
-    """The counts of a cleanup under way; `aged` is told the age of each removed file, in seconds."""
+    """The counts of a cleanup under way; `aged` is told the ages of removed files, in seconds."""
 
-    def __init__(self, aged: Callable[[float], None]) -> None:
+    def __init__(self, aged: Callable[[Sequence[float]], None]) -> None:
         self.removed = self.gone = self.replaced = self.left = 0
         self.failed: dict[str, str] = {}
         self.aged = aged
@@ -63,38 +68,29 @@ def clean_tracked(
     clock: Callable[[], float],
     tally: Tally,
 ) -> None:
-    """Deletes tracked files, `threads` batches at a time, until the timeout; what resists stays tracked."""
+    """Deletes tracked files, a batch at a time, until the timeout; what resists stays tracked."""
     deadline = clock() + policy.timeout
     size = policy.batch_size
     batches = iter([due[start : start + size] for start in range(0, len(due), size)])
-    turn = threading.Lock()  # of the batches and the tally; the registry's lock may be held by our caller
+    turn = threading.Lock()  # of the tally; the registry's lock may be held by our caller, so it waits to the end
     done: list[tuple[list[tuple[str, Entry]], dict[str, OSError]]] = []
 
-    def work() -> None:
-        while clock() < deadline:
-            with turn:
-                batch = next(batches, None)
-            if batch is None:
-                return
-            ended, failed, removed, replaced = _remove(batch, policy)
-            with turn:
-                done.append((ended, failed))
-                tally.removed += len(removed)
-                tally.replaced += replaced
-                tally.gone += len(ended) - len(removed) - replaced
-                tally.failed |= {path: str(error) for path, error in failed.items()}
-                for entry in removed:
-                    tally.aged(max(0.0, clock() - entry.born))
+    def work(batch: list[tuple[str, Entry]]) -> None:
+        ended, failed, removed, replaced = _remove(batch, policy)
+        now = clock()
+        with turn:
+            done.append((ended, failed))
+            tally.removed += len(removed)
+            tally.replaced += replaced
+            tally.gone += len(ended) - len(removed) - replaced
+            tally.failed |= {path: str(error) for path, error in failed.items()}
+            tally.aged([now - entry.born for entry in removed])
 
-    helpers = [threading.Thread(target=work) for _ in range(min(policy.threads, len(due) // size) - 1)]
-    for helper in helpers:
-        helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
+    left = crew.run(batches, work, policy.threads, lambda: clock() >= deadline)
     for ended, failed in done:
-        registry.settle(journal, ended, failed)
-    tally.left += sum(map(len, batches))
+        registry.settle(ended, failed)
+    registry.conclude(journal, [path for ended, _ in done for path, _ in ended])
+    tally.left += sum(map(len, left))
 
 
 def _remove(
@@ -106,16 +102,18 @@ def _remove(
     removed: list[Entry] = []
     replaced = 0
     with Remover(policy.roots, policy.secure) as remover:
-        for path, entry in batch:
+        for item in batch:
+            path, entry = item
             try:
-                outcome = remover.remove(path, entry.identity)
+                outcome = remover.remove(path, entry)
             except OSError as error:
                 failed[path] = error
                 continue
-            ended.append((path, entry))
+            ended.append(item)
             if outcome == "removed":
                 removed.append(entry)
-            replaced += outcome == "replaced"
+            elif outcome == "replaced":
+                replaced += 1
     return ended, failed, removed, replaced
 
 
@@ -172,35 +170,46 @@ class Clocks:
         return now - self._future.setdefault((st.st_dev, st.st_ino, st.st_ctime_ns), now)
 
 
-def clean_born(owner: Owner, max_age: float, force: bool, policy: Policy, clocks: Clocks, tally: Tally) -> None:
+def clean_born(
+    owner: Owner, max_age: float, force: bool, policy: Policy, clocks: Clocks, retries: Retries, tally: Tally
+) -> None:
     """Deletes expired files of the owner directory; with `force` all but those that are just being written."""
     deadline = clocks.monotonic() + policy.timeout
-    for at, path, name, st in born_files(owner):
+    for at, folder, name, st in born_files(owner):
         age = clocks.age(st)
         if age < max_age and not (force and not name.startswith(_UNFINISHED)):
             continue
         if clocks.monotonic() >= deadline:
             tally.left += 1
             continue
+        path = f"{owner.path}/{folder}/{name}"
+        if not force and not retries.due(path):
+            continue
         try:
             os.unlink(overwrite(name, at) if policy.secure else name, dir_fd=at)
         except FileNotFoundError:
             tally.gone += 1
         except OSError as error:
-            tally.failed[f"{os.path.dirname(owner.path)}/{owner.name}/{path}/{name}"] = str(error)
+            tally.failed[path] = str(error)
+            retries.put_off(path, str(error))
+            continue
         else:
             tally.removed += 1
-            tally.aged(age)
+            tally.aged([age])
+        retries.forgive(path)
     _clean_folders(owner, max_age, clocks)
 
 
 def _clean_folders(owner: Owner, max_age: float, clocks: Clocks) -> None:
-    """Removes empty directories of `create_dir` unchanged for `max_age` seconds; failing is not worth a word."""
-    try:
-        for _, names, _, at in os.fwalk(FOLDERS[0], dir_fd=owner.fd, follow_symlinks=False, topdown=False):
-            for name in names:
-                with suppress(OSError):
-                    if clocks.age(os.stat(name, dir_fd=at, follow_symlinks=False)) >= max_age:
-                        os.rmdir(name, dir_fd=at)
-    except FileNotFoundError:
-        pass
+    """Removes empty directories unchanged for `max_age` seconds; failing is not worth a word.
+
+    Whoever makes a directory to write into it has a moment to do so, however short `max_age` is.
+    """
+    for folder in FOLDERS:
+        with suppress(FileNotFoundError):
+            for path, names, _, at in os.fwalk(folder, dir_fd=owner.fd, follow_symlinks=False, topdown=False):
+                for name in names:
+                    if f"{path}/{name}" not in owner.kept:
+                        with suppress(OSError):
+                            if clocks.age(os.stat(name, dir_fd=at, follow_symlinks=False)) >= max(max_age, MOMENT):
+                                os.rmdir(name, dir_fd=at)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Sequence
 
 _AGES = (60.0, 300.0, 900.0, 3600.0, 10800.0, 86400.0)
 _DURATIONS = (0.005, 0.05, 0.5, 5.0, 30.0)
@@ -17,10 +19,10 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float) -> None:
-        place = next((n for n, bound in enumerate(self._bounds) if value <= bound), len(self._bounds))
-        self._counts[place] += 1
-        self._sum += value
+    def observe(self, values: Sequence[float]) -> None:
+        for value in values:
+            self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += sum(values)
 
     def text(self, name: str) -> str:
         """The lines of the exposition format."""
@@ -47,17 +49,17 @@ class Counts:
             self.registered += registered
             self.created += created
 
-    def aged(self, age: float) -> None:
-        """One file of this age, in seconds, was removed."""
+    def aged(self, ages: Sequence[float]) -> None:
+        """Files of these ages, in seconds, were removed."""
         with self._lock:
-            self.cleaned += 1
-            self.ages.observe(age)
+            self.cleaned += len(ages)
+            self.ages.observe(ages)
 
     def cleaned_up(self, duration: float, failures: list[str]) -> None:
         """A cleanup ended; `failures`: the classes of what resisted."""
         with self._lock:
             self.last_duration = duration
-            self.durations.observe(duration)
+            self.durations.observe([duration])
             self.reasons.update(failures)
 
     def swept(self, owners: int) -> None:

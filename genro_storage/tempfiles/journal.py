@@ -8,9 +8,11 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
-from .identity import Identity, Remover
+from .identity import Identity, IdentityUnknown, Remover
 from .lease import Owner
+from .removal import Pace
 
 NAME = ".journal"
 _text = json.encoder.encode_basestring_ascii  # the part of json.dumps that a line needs, at a quarter of its time
@@ -80,7 +82,7 @@ class Journal:
 
 def _tracked(files: Iterable[tuple[str, Identity]]) -> list[str]:
     now = f"{time.time():.3f}"
-    return [f'["+", {_text(path)}, {dev}, {ino}, "{mark}", {now}]\n' for path, (dev, ino, mark) in files]
+    return [f'["+", {_text(path)}, {file.dev}, {file.ino}, "{file.mark}", {now}]\n' for path, file in files]
 
 
 def read(fd: int) -> dict[str, Identity]:
@@ -112,13 +114,24 @@ def _lines(fd: int) -> Iterator[object]:
                     continue
 
 
-def replay(fd: int, roots: tuple[str, ...] | None, secure: bool = False) -> dict[str, str]:
-    """Deletes what an owner, now dead, tracked outside its directory `fd`; returns what resisted: path → reason."""
-    failed = {}
+class Replayed(NamedTuple):
+    """What resisted, path → reason; `again`: whether some of it may be gone another time."""
+
+    failed: dict[str, str]
+    again: bool
+
+
+def replay(fd: int, roots: tuple[str, ...] | None, secure: bool, pace: Pace) -> Replayed:
+    """Deletes what an owner, now dead, tracked outside its directory `fd`."""
+    failed: dict[str, str] = {}
+    again = False
     with Remover(roots, secure) as remover:
-        for path, identity in read(fd).items():
+        for number, (path, identity) in enumerate(read(fd).items()):
+            if number % pace.size == 0:
+                pace.ask()
             try:
                 remover.remove(path, identity)
             except OSError as error:
                 failed[path] = str(error)
-    return failed
+                again |= not isinstance(error, IdentityUnknown)
+    return Replayed(failed, again)

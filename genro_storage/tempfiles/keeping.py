@@ -10,10 +10,11 @@ from typing import Any
 
 from .cleanup import CleanupReport, Clocks, Policy, Tally, clean_born, clean_tracked
 from .counts import Counts
-from .identity import Identity, allowed, identify
+from .identity import allowed, identify
 from .journal import Journal
 from .lease import Owner
-from .registry import Files, Registry
+from .registry import Entry, Files, Registry
+from .retries import Retries
 
 logger = logging.getLogger("genro_storage.tempfiles")
 
@@ -36,7 +37,8 @@ class Keeper:
     def _begin_keeping(self) -> None:
         """The state that belongs to one process."""
         self._clocks = Clocks()
-        self._registry = Registry(self._clocks.monotonic, self._interval)
+        self._retries = Retries(self._clocks.monotonic, self._interval)
+        self._registry = Registry(self._clocks.monotonic, self._retries)
         self._journals: tuple[Owner, Journal] | None = None
         self._cleaning = threading.Lock()
         self._counts = Counts()
@@ -70,9 +72,8 @@ class Keeper:
 
     @property
     def failed(self) -> dict[str, str]:
-        """What could not be deleted so far: path → reason. It is tried again, ever more rarely."""
-        with self.lock:
-            return dict(self._registry.failed)
+        """What could not be deleted so far: path → reason. It is tried again, ever more rarely, at last not at all."""
+        return self._retries.reasons
 
     def register_file(self, file_path: str, *, evictable: bool = False) -> None:
         """Has an existing file, or a symbolic link itself, deleted when it is `max_age` old or this process is gone.
@@ -88,26 +89,22 @@ class Keeper:
         return self._register(paths, False)
 
     def _register(self, paths: Iterable[str], evictable: bool) -> int:
-        found = []
-        for path in map(absolute, paths):
-            identity = self._identified(path)
-            if identity is not None:
-                found.append((path, identity))
+        found = [(path, identity) for path in map(absolute, paths) if (identity := self._identified(path)) is not None]
         if found:
             self._registry.add(self._journal(), found, evictable)
             self._counts.count(registered=len(found))
             logger.debug("Registered temporary file %s, %d in all", found[0][0], len(found))
         return len(found)
 
-    def _identified(self, path: str) -> Identity | None:
+    def _identified(self, path: str) -> Entry | None:
         try:
-            identity = identify(path)
+            identity = identify(path, None, Entry)
         except (OSError, ValueError) as error:
             logger.warning("Not registered, %s: %s", path, error)
             return None
         if identity is None:
             logger.warning("Not registered, %s: neither a file nor a symbolic link", path)
-        elif not allowed(os.path.dirname(path), self._policy.roots):
+        elif self._policy.roots is not None and not allowed(os.path.dirname(path), self._policy.roots):
             logger.warning("Not registered, %s: outside allowed_roots", path)
             return None
         return identity
@@ -165,9 +162,10 @@ class Keeper:
                 return 0  # closed meanwhile
             begun = clock()
             tally = Tally(self._counts.aged)
-            clean_born(owner, self.max_age, force, self._policy, self._clocks, tally)
+            clean_born(owner, self.max_age, force, self._policy, self._clocks, self._retries, tally)
             due = self._registry.due(self.max_age, force)
             clean_tracked(self._registry, journal, due, self._policy, clock, tally)
+            self._retries.keep(lambda path: path in self._registry.entries or os.path.lexists(path))
             self._conclude(tally, clock() - begun)
         return tally.removed
 
@@ -189,6 +187,8 @@ def absolute(path: str) -> str:
     """The path from the root, its last part not resolved; before a ``..`` links are, or it would name another file."""
     if not isinstance(path, str):
         raise TypeError(f"a path is a str, not {type(path).__name__}")
+    if path[:1] == "/" and path[-1:] != "/" and "//" not in path and "/." not in path:
+        return path  # as nearly all are
     if ".." in path and ".." in path.split("/"):
         folder, name = os.path.split(path.rstrip("/"))
         if name not in ("", ".", ".."):

@@ -12,12 +12,13 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from ..exceptions import StorageError, StoragePathError
 from .background import start
+from .checks import check_name, check_numbers, checked_base, default_base_dir
 from .cleanup import Policy
 from .environment import settings
 from .health import Teller
 from .lease import Owner, open_base, take, token, translating
 from .limits import LimitedFile, opened
-from .sweep import SweepReport, discard, release, sweep
+from .sweep import Sweep, SweepReport, discard, release
 
 if TYPE_CHECKING:
     from ..nodes import StorageNode
@@ -93,7 +94,7 @@ class TempFileManager(Teller):
         self._background, self._metrics, self._journal_fsync = background, metrics, journal_fsync
         roots = None if allowed_roots is None else tuple(os.path.realpath(root) for root in allowed_roots)
         self._policy = Policy(batch_size, threads, timeout, secure_delete, roots)
-        self.base_dir = default_base_dir() if base_dir is None else _checked_base(base_dir)
+        self.base_dir = default_base_dir() if base_dir is None else checked_base(base_dir)
         self._closed = False
         os.close(open_base(self.base_dir, owner_check))
         self._start()
@@ -217,7 +218,7 @@ class TempFileManager(Teller):
             name = f"{prefix}{token()}{suffix}"
         elif suffix or prefix:
             raise StoragePathError(f"name {name!r} is the whole name: give no suffix or prefix with it", path=name)
-        _check_name(name)
+        check_name(name)
         owner = self._own()
         self.take_room(size, files=1, whole=size)
         try:
@@ -235,7 +236,7 @@ class TempFileManager(Teller):
         At the end, also by an exception, the directory goes with all that was put into it. `size`: the bytes to come,
         if known; `StorageQuotaError` before anything is made if they do not fit. `StoragePathError`: not a file name.
         """
-        _check_name(name)
+        check_name(name)
         owner = self._own()
         self._look_again = 0.0  # programs fill scratch space without asking
         self.take_room(size or 0)
@@ -255,7 +256,7 @@ class TempFileManager(Teller):
         no file name.
         """
         name = f"{prefix}{token()}{suffix}"
-        _check_name(name)
+        check_name(name)
         make = self.make_node
         if make is None:
             raise StorageError("a manager by itself has no nodes; take the one of a mount, storage.temp(name)")
@@ -271,14 +272,20 @@ class TempFileManager(Teller):
     @property
     def lease_fd(self) -> int:
         """The descriptor that keeps this process's files alive; a program given it (`pass_fds`) keeps them too."""
-        return self._own().fd
+        return self._own().lease_fd
 
-    def sweep(self) -> SweepReport:
-        """Removes what dead processes left in `base_dir`; safe at any time, in any number of processes and threads."""
+    def sweep(self, *, patient: bool = False) -> SweepReport:
+        """Removes what dead processes left in `base_dir`; safe at any time, in any number of processes and threads.
+
+        After `timeout` seconds the rest is left to the next one. `patient`: what resisted is tried again only when its
+        time has come, as the thread does it.
+        """
         self._check_open()
+        owner = self._owner
         base_fd = open_base(self.base_dir, self._owner_check)
         try:
-            report = sweep(self.base_dir, base_fd, self._policy.roots, self._policy.secure)
+            own = owner.name if owner is not None else ""
+            report = Sweep(self.base_dir, base_fd, self._policy, self._retries, own).run(patient)
         finally:
             os.close(base_fd)
         self._counts.swept(report.removed)
@@ -319,7 +326,7 @@ class TempFileManager(Teller):
             if self._owner is not None:
                 return self._owner
             owner = take(self.base_dir, self._owner_check)
-            self._release = weakref.finalize(self, release, owner, self._policy.roots, self._policy.secure)
+            self._release = weakref.finalize(self, release, owner, self._policy)
             _release_at_worker_exit(self._release)
             self._owner = owner
             if self._background:
@@ -330,48 +337,6 @@ class TempFileManager(Teller):
     def _check_open(self) -> None:
         if self._closed:
             raise StorageError(f"the temporary files of '{self.base_dir}' are closed; make a new TempFileManager")
-
-
-def default_base_dir() -> str:
-    """`$TEMP_FILE_BASE_DIR`, else ``<system temp>/genro-storage-<uid>``."""
-    chosen = os.environ.get("TEMP_FILE_BASE_DIR")
-    if chosen:
-        return _checked_base(chosen)
-    import tempfile  # costs as much as all the rest
-
-    return f"{tempfile.gettempdir()}/genro-storage-{os.geteuid()}"
-
-
-def _checked_base(base_dir: str | os.PathLike[str]) -> str:
-    path = os.fspath(base_dir)
-    if not isinstance(path, str):
-        raise TypeError(f"base_dir is a str, not {type(path).__name__}")
-    if not path or "\0" in path:
-        raise StoragePathError(f"base_dir {path!r} is not a directory's path", path=path)
-    path = os.path.abspath(path)
-    if os.path.dirname(path) == path:
-        raise StoragePathError("base_dir is the root of the file system; choose a directory below it", path=path)
-    return path
-
-
-def check_numbers(least: int = 0, **numbers: float) -> None:
-    """Raises `ValueError` for a number below `least` or not finite, naming it."""
-    for name, number in numbers.items():
-        if not least <= number < float("inf"):
-            raise ValueError(f"{name} is a number from {least} up, not {number}")
-
-
-def _check_name(name: str) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"a file name is a str, not {type(name).__name__}")
-    if name in {"", ".", ".."} or "/" in name or "\0" in name:
-        raise StoragePathError(f"{name!r} is not a file name", path=name)
-    try:
-        length = len(os.fsencode(name))
-    except UnicodeEncodeError as error:
-        raise StoragePathError(f"{name!r} has no form as a file name here", path=name) from error
-    if length > 255:
-        raise StoragePathError(f"a file name has at most 255 bytes, {name!r} has {length}", path=name)
 
 
 def _release_at_worker_exit(finalizer: Callable[[], object]) -> None:

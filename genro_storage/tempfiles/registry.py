@@ -5,86 +5,71 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from typing import NamedTuple
+from typing import TypeVar
 
 from .identity import Identity
 from .journal import Journal
+from .retries import Retries
 
 logger = logging.getLogger("genro_storage.tempfiles")
 
-MOST_DELAY = 3600.0
-ATTEMPTS = 10
-"""After this many failures a file is left to the sweep of a later owner."""
+AT_ONCE = 200
+T = TypeVar("T")
 
 
-class Entry(NamedTuple):
+class Entry(Identity):
     """One tracked file; `born` is on the manager's monotonic clock."""
 
-    born: float
-    dev: int
-    ino: int
-    mark: str
-    evictable: bool = False
+    __slots__ = ("born", "evictable")
 
-    @property
-    def identity(self) -> Identity:
-        return Identity(self.dev, self.ino, self.mark)
-
-
-class Failure(NamedTuple):
-    """How often the deletion of a file failed, and when it is tried again."""
-
-    attempts: int
-    due: float
+    def __init__(self, dev: int, ino: int, mark: str) -> None:
+        self.dev, self.ino, self.mark, self.born, self.evictable = dev, ino, mark, 0.0, False
 
 
 class Registry:
     """Tracked files by path; each method takes the lock, which is re-entrant and never held over a deletion."""
 
-    def __init__(self, clock: Callable[[], float], interval: float) -> None:
+    def __init__(self, clock: Callable[[], float], retries: Retries) -> None:
         self.lock = threading.RLock()
         self.entries: dict[str, Entry] = {}
-        self.failed: dict[str, str] = {}
-        self._failures: dict[str, Failure] = {}
+        self._retries = retries
         self._clock = clock
-        self._interval = interval
         self._devices: dict[int, int] = {}
 
-    def add(self, journal: Journal, files: list[tuple[str, Identity]], evictable: bool) -> None:
+    def add(self, journal: Journal, files: list[tuple[str, Entry]], evictable: bool) -> None:
         """Tracks files from now on; the journal is written before."""
         with self.lock:
-            now = self._clock()
-            self._write(journal, lambda: journal.add(files))
-            for path, (dev, ino, mark) in files:
-                dev = self._devices.setdefault(dev, dev)
-                self.entries[path] = Entry(now, dev, ino, mark, evictable)
-                self._forgive(path)
+            now, one = self._clock(), self._devices.setdefault
+            self._write(journal.add, files)
+            for _, entry in files:
+                entry.born, entry.evictable, entry.dev = now, evictable, one(entry.dev, entry.dev)
+            self.entries.update(files)
+            if self._retries:
+                for path, _ in files:
+                    self._retries.forgive(path)
 
     def drop(self, journal: Journal, paths: Iterable[str]) -> int:
         """Stops tracking; returns how many of the paths were tracked."""
         with self.lock:
             known = [path for path in paths if self.entries.pop(path, None) is not None]
             for path in known:
-                self._forgive(path)
+                self._retries.forgive(path)
             self._shorten(journal, known)
             return len(known)
 
     def set_born(self, path: str, born: float) -> None:
-        """Changes since when a file is tracked; `KeyError` if it is not."""
+        """Changes since when a file is tracked, which is not the future; `KeyError` if it is not tracked."""
         with self.lock:
-            self.entries[path] = self.entries[path]._replace(born=born)
+            self.entries[path].born = min(born, self._clock())
 
     def due(self, max_age: float, force: bool) -> list[tuple[str, Entry]]:
         """What is to be deleted now, the oldest first."""
         with self.lock:
-            now, failures = self._clock(), dict(self._failures)
             entries = list(self.entries.items())
-        found = (
-            (path, entry)
-            for path, entry in entries
-            if force or (now - entry.born >= max_age and (path not in failures or failures[path].due <= now))
-        )
-        return sorted(found, key=lambda item: item[1].born)
+        if not force:
+            latest, may = self._clock() - max_age, self._retries.due
+            entries = [(path, entry) for path, entry in entries if entry.born <= latest and may(path)]
+        return sorted(entries, key=lambda item: item[1].born)
 
     def evictable(self) -> list[tuple[str, Entry]]:
         """What may go to make room, the least recently registered first."""
@@ -92,42 +77,42 @@ class Registry:
             found = [(path, entry) for path, entry in self.entries.items() if entry.evictable]
         return sorted(found, key=lambda item: item[1].born)
 
-    def settle(self, journal: Journal, ended: list[tuple[str, Entry]], failed: Mapping[str, OSError]) -> None:
+    def settle(self, ended: list[tuple[str, Entry]], failed: Mapping[str, OSError]) -> None:
         """Forgets what is gone, unless it was registered again meanwhile, and puts off what resisted."""
         with self.lock:
-            gone = [path for path, entry in ended if self.entries.get(path) is entry]
-            for path in gone:
-                del self.entries[path]
-                self._forgive(path)
-            self._shorten(journal, gone)
-            for path, error in failed.items():
-                if path in self.entries:
-                    self._put_off(path, error)
+            entries = self.entries
+            for path, entry in ended:
+                if entries.get(path) is entry:
+                    del entries[path]
+                    if self._retries:
+                        self._retries.forgive(path)
+            resisting = [item for item in failed.items() if item[0] in entries]
+        for path, error in resisting:
+            self._retries.put_off(path, str(error))
 
-    def _put_off(self, path: str, error: OSError) -> None:
-        attempts = self._failures[path].attempts + 1 if path in self._failures else 1
-        delay = min(MOST_DELAY, self._interval * 2.0 ** min(attempts - 1, 20))
-        self._failures[path] = Failure(attempts, self._clock() + delay if attempts < ATTEMPTS else float("inf"))
-        self.failed[path] = str(error)
-        level = logging.ERROR if attempts == ATTEMPTS else logging.WARNING if attempts < ATTEMPTS else logging.DEBUG
-        logger.log(level, "Failed to remove %s (attempt %d): %s", path, attempts, error)
+    def conclude(self, journal: Journal, ended: list[str]) -> None:
+        """Has the journal follow after `settle`, some at a time: nobody waits for long to register a file.
 
-    def _forgive(self, path: str) -> None:
-        if self._failures.pop(path, None) is not None:
-            self.failed.pop(path, None)
+        Until then it names files that are gone, and a sweep finds nothing there.
+        """
+        for start in range(0, len(ended), AT_ONCE):
+            with self.lock:
+                gone = [path for path in ended[start : start + AT_ONCE] if path not in self.entries]
+                if not self._shorten(journal, gone):
+                    return
 
-    def _shorten(self, journal: Journal, dropped: list[str]) -> None:
-        if not dropped:
-            return
+    def _shorten(self, journal: Journal, dropped: list[str]) -> bool:
+        """False if the journal now names nothing but what is tracked."""
         if journal.lines > 1000 + 4 * len(self.entries):
-            live = {path: entry.identity for path, entry in self.entries.items()}
-            self._write(journal, lambda: journal.rewrite(live))
-        else:
-            self._write(journal, lambda: journal.drop(dropped))
+            self._write(journal.rewrite, self.entries)
+            return False
+        if dropped:
+            self._write(journal.drop, dropped)
+        return True
 
-    def _write(self, journal: Journal, write: Callable[[], None]) -> None:
+    def _write(self, write: Callable[[T], None], what: T) -> None:
         try:
-            write()
+            write(what)
         except OSError as error:  # tracked none the less: an untracked file would be left even by a process that lives
             logger.warning("Failed to write the journal; a killed process would leave its files behind: %s", error)
 

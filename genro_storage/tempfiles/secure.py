@@ -39,10 +39,15 @@ def _ours(st: os.stat_result) -> bool:
     return stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and st.st_uid == os.geteuid()
 
 
-def overwrite_all(fd: int) -> None:
-    """Overwrites every file below the directory open as `fd`, following no link; what resists is left as it is."""
+def overwrite_all(fd: int, spare: str = "") -> None:
+    """Overwrites every file below the directory open as `fd` not called `spare`, following no link.
+
+    What resists is left as it is.
+    """
     for _, _, names, at in os.fwalk(".", dir_fd=fd, follow_symlinks=False):
         for name in names:
+            if name == spare:
+                continue
             try:
                 overwrite(name, at)
             except OSError:

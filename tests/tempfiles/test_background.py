@@ -28,8 +28,8 @@ def told(manager: TempFileManager) -> Callable[[], bool]:
     done = threading.Event()
     real = manager.sweep
 
-    def sweep() -> object:
-        report = real()
+    def sweep(*, patient: bool = False) -> object:
+        report = real(patient=patient)
         done.set()
         return report
 
@@ -104,7 +104,7 @@ def test_closing_waits_for_a_cleanup_under_way(base: Path, monkeypatch: pytest.M
     assert released.wait(10)
     closing.join()
     monkeypatch.undo()
-    sweep.release(owner)
+    sweep.release(owner, manager._policy)
     assert owner.fd == -1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import stat
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from genro_storage.exceptions import StoragePermissionError, UnsupportedOperation
+from genro_storage.exceptions import StoragePermissionError
 from genro_storage.tempfiles import TempFileManager, lease
 
 
@@ -242,21 +241,3 @@ def test_a_planted_lock_file_is_not_followed(base: Path, tmp_path: Path, plant: 
     with TempFileManager(base) as manager, pytest.raises(OSError, match=r"temporary directory|remove it"):
         manager.create_file()
     assert not target.exists()
-
-
-def test_without_flock_it_says_so_and_leaves_nothing(
-    base: Path, monkeypatch: pytest.MonkeyPatch, owners: Callable[[], set[str]], descriptors: Callable[[], int]
-) -> None:
-    real = fcntl.flock
-
-    def none_for_directories(fd: int, how: int) -> None:
-        if is_directory(fd):
-            raise OSError(errno.ENOLCK, "No locks available")
-        real(fd, how)
-
-    monkeypatch.setattr(fcntl, "flock", none_for_directories)
-    before = descriptors()
-    with TempFileManager(base) as manager, pytest.raises(UnsupportedOperation, match="choose another base_dir"):
-        manager.create_file()
-    assert owners() == set()
-    assert descriptors() == before

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+
+from msgspec.structs import replace
 
 from ..exceptions import (
     StorageError,
@@ -13,18 +14,22 @@ from ..exceptions import (
     StorageTransferError,
     TransferCancelled,
 )
-from ..types import Place
+from ..types import Place, Stat
 from .crew import engine_for, flow_of
-from .engine import SAME_PLACE, Engine
+from .engine import SAME_PLACE
 from .events import Teller
+from .findings import findings
 from .flow import Flow
-from .landing import Landing, missing, onto_file
-from .listing import Listing, TargetListing, planned
+from .landing import Landing, missing
+from .listing import Listing
 from .moving import Removal, Survey, renamed, survey
 from .options import CopyOptions
-from .places import of_its_kind, shown
-from .plan import SYMLINK, Action, Entry, Rules
+from .places import fault, of_its_kind, shown
+from .plan import SYMLINK, Action, Entry, actions
 from .report import TransferReport
+from .rules import rules_of
+from .skips import SkipStrategy
+from .tree import Tree
 
 
 class Call:
@@ -37,17 +42,24 @@ class Call:
         options: CopyOptions,
         nodes: tuple[Place, Place] | None = None,
         flow: Flow | None = None,
+        *,
+        by_level: bool = False,
     ) -> None:
-        """`nodes`: source and target as the caller named them, for the callbacks; `flow` runs since the landing."""
+        """`nodes`: source and target as the caller named them, for the callbacks; `flow` runs since the landing.
+
+        `by_level`: no storage is believed to list in order.
+        """
+        self._by_level = by_level
         self._moving = operation == "move"
         self._landing = landing
         self._options = options
         self._flow = flow_of(options) if flow is None else flow
         target = landing.target
-        self._report = TransferReport(operation, shown(landing.source), shown(target), target.path)
+        self._report = TransferReport(operation, shown(landing.source), shown(target), target.path, options.dry_run)
         source_node, target_node = nodes or (landing.source, target)
-        end = of_its_kind(target_node, target.path)
-        self._teller = Teller(options, self._report, self._flow, source_node, end, single=not landing.is_tree)
+        self._nodes = source_node, of_its_kind(target_node, target.path)
+        self._teller = Teller(options, self._report, self._flow, *self._nodes, single=not landing.is_tree)
+        self._refused: StorageTransferError | None = None
 
     def run(self) -> TransferReport:
         """Does it all; raises as `transfer.copy` says."""
@@ -65,6 +77,8 @@ class Call:
                 opened.close()
         report.finished = time.time()
         self._teller.event("end")
+        if self._refused is not None:
+            raise self._refused
         if error is not None and self._options.errors != "report":
             self._raise(error)
         return self._report
@@ -77,17 +91,40 @@ class Call:
             return self._single(
                 Action("skip", self._entry(), SYMLINK) if policy == "skip" else Action("link", self._entry())
             )
-        if not landing.is_tree and (reason := self._options.filters().reason(landing.name)):
-            return self._single(Action("skip", self._entry(), reason))
+        action = None if landing.is_tree else self._action()
+        if action is not None and action.kind in ("skip", "fail"):
+            return self._single(action)
         found = self._surveyed()
         if found is not None and self._renamed(found):
             return None
-        if landing.is_tree:
+        if action is None:
             return self._tree(links=found is not None and found.links)
-        return self._single(Action("copy", self._entry()))
+        return self._single(action)
 
     def _entry(self) -> Entry:
-        return Entry(self._landing.name, b"", self._landing.facts)
+        name = self._landing.name
+        return Entry(name, name.encode("utf-8", "surrogateescape"), self._landing.facts)
+
+    def _action(self) -> Action:
+        """What is to be done about the one file: as if it were all that there is in a tree."""
+        entry = self._entry()
+        rules = rules_of(self._landing, self._options, self._nodes, self._report)
+        there = []
+        if (rules.skips.strategy is not SkipStrategy.NEVER or not rules.overwrite) and (stat := self._there()):
+            there = [Entry(entry.relpath, entry.key, stat)]
+        plan = actions([entry], there, rules)
+        action = next(findings(plan) if self._report.operation == "compare" else plan)
+        if action.error is None:
+            return action
+        return replace(action, error=fault(type(action.error), str(action.error), self._landing.target))
+
+    def _there(self) -> Stat | None:
+        mount, path, _ = self._landing.target
+        try:
+            found = mount.stat_file(path) if path else None
+        except (StorageNotFoundError, StorageNotADirectoryError):
+            return None
+        return found if found is not None and not (found.is_dir and not found.is_symlink) else None
 
     # --- the ways ---
 
@@ -114,65 +151,20 @@ class Call:
         return True
 
     def _single(self, action: Action) -> StorageError | None:
-        removal = Removal(self._landing.source, links=False) if self._moving else None
-        engine = self._engine(removal)
+        removal = self._removal(links=False)
+        engine = engine_for(self._landing, self._options, self._report, self._flow, self._teller, removal)
         engine.run(iter((action,)))
         return engine.first_error
 
     def _tree(self, links: bool) -> StorageError | None:
-        landing = self._landing
-        removal = Removal(landing.source, links) if self._moving else None
-        if removal is not None and landing.facts.is_symlink:
-            removal.descended(landing.facts)
-        engine = self._engine(removal)
-        engine.run(self._actions(removal))
-        if removal is not None:
-            everything = self._report.ok and not self._report.files_skipped
-            for path, error in removal.finish(everything):
-                engine.failed(error, path, "delete")
-        return engine.first_error
+        tree = Tree(self._landing, self._options, self._report, self._flow, self._teller, self._nodes)
+        tree.by_level = self._by_level
+        error = tree.run(self._removal(links))
+        self._refused = tree.refused
+        return error
 
-    def _actions(self, removal: Removal | None) -> Iterator[Action]:
-        landing, options, mount = self._landing, self._options, self._landing.target.mount
-        source, first = self._source_listing(removal)
-        target = TargetListing(landing.target, flow=self._flow)
-        try:
-            self._flow.waited(target.start)
-        except StorageNotADirectoryError as error:
-            raise onto_file(landing.target) from error
-        empty_dirs = options.empty_dirs and mount.can("mkdir")
-        if first is None:
-            wanted = empty_dirs and not mount.is_dir(landing.target.path)
-            return iter([Action("mkdir", Entry("", b"", landing.facts))] if wanted else [])
-        features = mount.features
-        rules = Rules(
-            options.filters(),
-            options.overwrite,
-            options.symlinks,
-            empty_dirs,
-            holds_both=not features.real_dirs,
-            folds=not features.case_sensitive,
-        )
-        return planned(source, target, rules)
-
-    def _source_listing(self, removal: Removal | None) -> tuple[Listing, Entry | None]:
-        """The listing and its first entry; this is where a missing directory is noticed."""
-        landing = self._landing
-        listing = Listing(
-            landing.source,
-            follow=self._options.symlinks == "follow",
-            linked=landing.facts.is_symlink,
-            avoid=landing.target,
-            watcher=removal,
-            flow=self._flow,
-        )
-        try:
-            return listing, self._flow.waited(listing.start)
-        except StorageNotFoundError as error:
-            raise missing(landing.source) from error
-
-    def _engine(self, removal: Removal | None) -> Engine:
-        return engine_for(self._landing, self._options, self._report, self._flow, self._teller, removal)
+    def _removal(self, links: bool) -> Removal | None:
+        return Removal(self._landing.source, links) if self._moving and not self._options.dry_run else None
 
     # --- the end ---
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
@@ -24,9 +24,12 @@ class Deletions:
     A listing tells a directory before what is below it, so that backwards is deepest first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[Action], object] = lambda action: None) -> None:
+        """`told` hears of each action that waits."""
         self._files, self._directories = _Paths(), _Paths()
         self._waiting = _Waiting()
+        self._told = told
+        self.waiting_files = self.waiting_bytes = 0
 
     # --- as `listing.Later` ---
 
@@ -35,6 +38,9 @@ class Deletions:
         stat = action.entry.stat
         if action.kind != "delete":
             self._waiting.add(action)
+            self.waiting_files += action.kind != "mkdir"
+            self.waiting_bytes += (stat.size or 0) if action.kind != "mkdir" else 0
+            self._told(action)
         elif stat.is_dir and not stat.is_symlink:
             self._directories.add(action.entry.relpath)
         else:
@@ -44,6 +50,7 @@ class Deletions:
         """Forgets all."""
         for part in (self._files, self._directories, self._waiting):
             part.clear()
+        self.waiting_files = self.waiting_bytes = 0
 
     def close(self) -> None:
         for part in (self._files, self._directories, self._waiting):

@@ -125,6 +125,11 @@ class Engine:
         """Enters it into the report; returns why a file was skipped."""
         report, copied = self._report, outcome.copied
         report.retries += outcome.attempts - 1
+        report.bytes_hashed += outcome.hashed
+        if report.dry_run:
+            reason = outcome.reason if error is None else str(error)
+            kind = "fail" if error is not None else "skip" if reason else action.kind
+            report.note(kind, action.entry.relpath, reason, action.entry.stat.size)
         if error is not None:
             report.complete = report.complete and not action.entry.unlisted
             self.failed(error, action.entry.relpath, action.kind, outcome.attempts, is_file=action.kind != "mkdir")

@@ -19,14 +19,16 @@ from ..exceptions import (
 )
 from ..retry import RetryPolicy
 from ..types import Place
+from .backup import Backup
 from .flow import Flow
 from .job import Copied, Job
 from .moving import Removal
 from .options import CopyOptions
-from .places import At, both_local, fault
-from .plan import Action
+from .places import At, both_local, fault, same_place
+from .plan import EXISTING, Action
 from .pool import Note, Outcome, is_small
 from .proof import same_bytes
+from .skips import Seen, Skips, SkipStrategy, seen
 from .stream import copy_file
 
 
@@ -45,6 +47,10 @@ class Worker:
         self._flow = flow
         self._retry = RetryPolicy(options.retries, sleep=flow.wait)
         self._removal = removal
+        strategy = SkipStrategy(options.skip or SkipStrategy.NEVER)
+        self._skips = Skips(strategy, source.mount.features, target.mount.features)
+        kept = options.backup
+        self._backup = None if kept is None or isinstance(kept, str) else Backup(kept, flow)
         self.tell: Callable[[Action, Note], object] = lambda action, note: None
         """Called from any thread when an action is tried again."""
         self.slow: Callable[[], object] = lambda: None
@@ -52,15 +58,49 @@ class Worker:
 
     def __call__(self, action: Action, opened: BackendReader | None = None) -> Outcome:
         """What came of it; errors of the storages are part of the outcome, others are raised."""
-        if action.kind == "mkdir":
+        looked = None if action.doubt is None else self._looked(action)
+        if looked is not None and (looked.error is not None or looked.reason):
+            outcome = looked
+        elif self._options.dry_run:
+            outcome = _previewed(action)
+        elif action.kind == "mkdir":
             outcome = self._tried(action, lambda attempt: self._make_directory(action))
-        elif action.kind == "link":
-            outcome = self._removed(action, self._tried(action, lambda attempt: self._recreate_link(action)))
         else:
-            outcome = self._removed(action, self._file(action, opened))
+            outcome = self._replaced(action, opened)
+        if looked is not None:
+            outcome.hashed = looked.hashed
         if outcome.error is not None and self._options.errors == "stop":
             self._flow.cancel()  # here and not by the caller: the next file of this thread is new work too
         return outcome
+
+    def _looked(self, action: Action) -> Outcome:
+        """What a closer look says of a file that may be good enough: a reason, an error, or neither."""
+        found = Seen()
+
+        def look(attempt: int) -> None:
+            nonlocal found
+            if action.doubt is not None and action.there is not None:
+                source = At(self._source.mount, action.entry.stat.path, self._source.version)
+                sides = (source, action.entry.stat), (self._landing(action), action.there)
+                found = seen(action.doubt, self._skips, *sides, self._flow)
+
+        outcome = self._tried(action, look)
+        outcome.reason, outcome.hashed = found.reason or "", found.hashed
+        if not (outcome.error or found.reason or self._options.overwrite):
+            outcome.error = fault(StorageExistsError, EXISTING, self._landing(action))
+        return outcome
+
+    def _replaced(self, action: Action, opened: BackendReader | None) -> Outcome:
+        """A file or a link goes; what it replaces is kept before, where that is wanted."""
+        if self._backup is not None and (action.exists or self._single):
+            backup, place = self._backup, self._landing(action)
+            if not same_place(At(self._source.mount, action.entry.stat.path), place):
+                kept = self._tried(action, lambda attempt: backup.keep(place, action.entry.relpath))
+                if kept.error is not None:
+                    return kept
+        if action.kind == "link":
+            return self._removed(action, self._tried(action, lambda attempt: self._recreate_link(action)))
+        return self._removed(action, self._file(action, opened))
 
     def _removed(self, action: Action, outcome: Outcome) -> Outcome:
         """For a move: the outcome once the source has gone too."""
@@ -149,6 +189,13 @@ class Worker:
                 place.mount.delete(place.path)
                 _make_link(place, goal)
         return Copied(action.entry.stat)
+
+
+def _previewed(action: Action) -> Outcome:
+    """What would come of it; a comparison says in the action what a difference is called."""
+    if action.kind == "mkdir" or action.reason:
+        return Outcome(reason=action.reason)
+    return Outcome(Copied(action.entry.stat, action.entry.stat.size or 0))
 
 
 def _make_link(place: At, goal: str) -> None:

@@ -7,7 +7,7 @@ from msgspec import Struct
 from .. import paths
 from ..backends.base import BackendReader
 from ..exceptions import (
-    StorageExistsError,
+    StorageIsADirectoryError,
     StorageNotADirectoryError,
     StorageNotFoundError,
     StoragePathError,
@@ -15,6 +15,7 @@ from ..exceptions import (
 )
 from ..mount import Level
 from ..types import Place, Stat
+from .backup import judge_backup
 from .options import CopyOptions
 from .places import At, contains, fault, same_place, shown
 
@@ -42,27 +43,35 @@ class Landing(Struct, frozen=True):
         return self.facts.is_dir
 
 
-def landed(source: Place, target: Place, options: CopyOptions, *, slash: bool, moving: bool) -> Landing:
+def landed(source: Place, target: Place, options: CopyOptions, *, slash: bool, operation: str = "copy") -> Landing:
     """Judges both places; nothing is written. A file's `opened` is the caller's to close.
 
     `slash`: the destination was text ending in "/". Requests: a source of an object store costs the GET that will
     read it (a directory that fails and a listing more), a target there one listing of one key.
     """
-    _judge_permissions(source, target, moving)
+    _judge_permissions(source, target, operation == "move", options.delete)
     start, end = At(source.mount, source.path, source.version), At(target.mount, target.path)
-    facts, opened = _look(start, end)
+    facts, opened = _look(start, end, options.allow_empty_source)
     try:
         if facts.is_dir:
-            return _tree(start, end, facts, options)
-        return _file(start, end, facts, opened, options, slash)
+            landing = _tree(start, end, facts, options)
+            judge_backup(options.backup, start, landing.target)
+            return landing
+        if operation == "sync":
+            raise fault(StorageNotADirectoryError, "only a directory is synchronised; copy a file", start, "sync")
+        landing = _file(start, end, facts, opened, options, slash)
+        judge_backup(options.backup, start, landing.target)
+        return landing
     except BaseException:
         if opened is not None:
             opened.close()
         raise
 
 
-def _judge_permissions(source: Place, target: Place, moving: bool) -> None:
+def _judge_permissions(source: Place, target: Place, moving: bool, deleting: bool) -> None:
     target.mount.require(Level.readwrite, "write", target.path)
+    if deleting:
+        target.mount.require(Level.delete, "delete", target.path)
     if moving:
         source.mount.require(Level.delete, "move", source.path)
     for place in (target, source) if moving else (target,):
@@ -70,7 +79,7 @@ def _judge_permissions(source: Place, target: Place, moving: bool) -> None:
             raise fault(UnsupportedOperation, "Cannot write to versioned snapshot", place, "write")
 
 
-def _look(source: At, target: At) -> tuple[Stat, BackendReader | None]:
+def _look(source: At, target: At, may_be_missing: bool) -> tuple[Stat, BackendReader | None]:
     """What the source is. Where directories are implied, what is no file counts as one: its listing will tell."""
     mount, path, version = source
     try:
@@ -83,7 +92,7 @@ def _look(source: At, target: At) -> tuple[Stat, BackendReader | None]:
     except StorageNotFoundError as error:
         if version is not None:
             raise  # it says more: no such version
-        if mount.features.real_dirs:
+        if mount.features.real_dirs and not may_be_missing:
             raise missing(source) from error
         return Stat(path, is_dir=True), None
 
@@ -105,8 +114,6 @@ def _file(
         target = _below(target, paths.basename(source.path))
     if source.version is None and same_place(source, target):
         return Landing(source, target, facts, opened, same=True)
-    if not options.overwrite and target.mount.is_file(target.path):
-        raise fault(StorageExistsError, "the file exists and is not to be overwritten", target)
     return Landing(source, target, facts, opened)
 
 
@@ -125,6 +132,8 @@ def _tree(source: At, target: At, facts: Stat, options: CopyOptions) -> Landing:
     if contains(source, target):
         reason = f"a directory cannot be copied into itself, and this lies inside '{shown(source)}'"
         raise fault(StoragePathError, reason, target)
+    if options.delete and contains(target, source):
+        raise fault(StoragePathError, f"it holds the source, '{shown(source)}', which would be deleted", target, "sync")
     if target.mount.features.real_dirs and target.mount.is_file(target.path):  # elsewhere its listing will tell
         raise onto_file(target)
     return Landing(source, target, facts)
@@ -132,3 +141,27 @@ def _tree(source: At, target: At, facts: Stat, options: CopyOptions) -> Landing:
 
 def _below(target: At, name: str) -> At:
     return At(target.mount, f"{target.path}/{name}" if target.path else name)
+
+
+def compared(source: Place, target: Place) -> Landing:
+    """As `landed`, for a comparison: both places as they are, the second one may be missing."""
+    start, end = At(source.mount, source.path, source.version), At(target.mount, target.path, target.version)
+    facts = _facts(start)
+    if facts is None:
+        raise missing(start)
+    other = _facts(end)
+    if other is not None and facts.is_dir != other.is_dir:
+        raise fault(
+            StorageIsADirectoryError if other.is_dir else StorageNotADirectoryError,
+            f"a file and a directory are not compared: '{shown(start)}'", end, "compare",
+        )  # fmt: skip
+    return Landing(start, end, facts)
+
+
+def _facts(place: At) -> Stat | None:
+    try:
+        return place.mount.stat(place.path, version=place.version)
+    except StorageNotFoundError:
+        if place.version is not None:
+            raise
+        return None

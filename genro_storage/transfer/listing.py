@@ -67,8 +67,12 @@ class Listing:
         mount, path, _ = self._place
         return At(mount, f"{path}/{relpath}" if path else relpath)
 
-    def start(self) -> Entry | None:
-        """Reads the first page and returns the first entry; a missing directory → `StorageNotFoundError`."""
+    def start(self, by_level: bool = False) -> Entry | None:
+        """Reads the first page and returns the first entry; a missing directory → `StorageNotFoundError`.
+
+        `by_level`: one directory at a time, whatever the store claims.
+        """
+        self._disorder = by_level
         entries = self._in_order() if self.claims_order else self._levels()
         try:
             first = next(entries, None)

@@ -53,6 +53,8 @@ def renamed(source: Place, target: At, options: CopyOptions, found: Survey) -> b
     if (
         (found.links and options.symlinks != "copy")
         or options.filters()
+        or options.filter is not None
+        or options.dry_run
         or not source.path
         or target.mount.exists(target.path)
     ):

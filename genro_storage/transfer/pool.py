@@ -21,13 +21,14 @@ FLUSH = 0.02
 
 
 class Outcome:
-    """What came of one action: the copy, or the error after so many attempts."""
+    """What came of one action: the copy, or the error after so many attempts; `hashed`: bytes read to compare."""
 
-    __slots__ = ("attempts", "copied", "error", "reason")
+    __slots__ = ("attempts", "copied", "error", "hashed", "reason")
 
     def __init__(
         self, copied: Copied | None = None, error: BaseException | None = None, attempts: int = 1, reason: str = ""
     ) -> None:
+        self.hashed = 0
         self.copied = copied
         self.error = error
         self.attempts = attempts

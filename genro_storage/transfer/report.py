@@ -8,10 +8,19 @@ from typing import Any
 from msgspec import Struct, field
 
 from ..exceptions import StorageError
+from .skips import SAME_CONTENT, SAME_LINK, SAME_SIZE, SAME_TIME
 
 KEPT_FAILURES = 1000
 KEPT_WARNINGS = 100
 KEPT_ACTIONS = 10_000
+DIFFERS, ONLY_SOURCE, ONLY_DESTINATION = "differs", "only in the source", "only in the destination"
+COMPARED = {
+    **dict.fromkeys((SAME_SIZE, SAME_TIME, SAME_CONTENT, SAME_LINK), "same"),
+    DIFFERS: "differ",
+    ONLY_SOURCE: "only_source",
+    ONLY_DESTINATION: "only_destination",
+}
+"""What a comparison says of a file, and the field of the report that counts it."""
 
 
 class Failure(Struct, frozen=True):
@@ -92,7 +101,8 @@ class TransferReport(Struct):
 
     @property
     def files_total(self) -> int:
-        return self.files_copied + self.files_skipped + self.files_failed
+        compared = self.same + self.differ + self.only_source + self.only_destination
+        return self.files_copied + self.files_skipped + self.files_failed + compared
 
     @property
     def ok(self) -> bool:
@@ -111,7 +121,10 @@ class TransferReport(Struct):
     # --- how it is filled; by the caller's thread only ---
 
     def skip(self, reason: str, size: int | None) -> None:
-        """Counts a file that stays as it is."""
+        """Counts a file that stays as it is, or what a comparison says of it."""
+        if self.operation == "compare" and (name := COMPARED.get(reason)) is not None:
+            setattr(self, name, getattr(self, name) + 1)
+            return
         self.files_skipped += 1
         self.bytes_skipped += size or 0
         self.skip_reasons[reason] = self.skip_reasons.get(reason, 0) + 1
@@ -133,8 +146,10 @@ class TransferReport(Struct):
             self.warnings.append(message)
 
     def note(self, kind: str, relpath: str, reason: str = "", size: int | None = None) -> None:
-        """Keeps what would be done or was found."""
-        if len(self.actions) < KEPT_ACTIONS:
+        """Keeps what would be done or was found; what is the same on both sides is only counted."""
+        if self.operation == "compare":
+            kind = COMPARED.get(reason, kind)
+        if kind != "same" and len(self.actions) < KEPT_ACTIONS:
             self.actions.append(ReportedAction(kind, relpath, reason, size))
 
     # --- how it is shown ---

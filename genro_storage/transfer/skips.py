@@ -20,6 +20,7 @@ SAME_SIZE = "same size"
 SAME_TIME = "same size and time"
 NEWER = "newer"
 SAME_CONTENT = "same content"
+SAME_LINK = "same link"
 CUSTOM = "custom"
 
 FINEST = 1e-6
@@ -131,7 +132,17 @@ class Seen(NamedTuple):
     hashed: int = 0
 
 
-def seen_time(skips: Skips, source: Place, there: Stat) -> Seen:
+def seen(doubt: Doubt, skips: Skips, here: tuple[Place, Stat], there: tuple[Place, Stat], flow: Flow) -> Seen:
+    """Looks at what the listings leave in doubt; both sides as (place, listed facts)."""
+    if doubt is Doubt.CONTENT:
+        return _seen_content(*here, *there, flow)
+    if doubt is Doubt.TIME:
+        return _seen_time(skips, here[0], there[1])
+    (source, _), (target, _) = here, there
+    return Seen(SAME_LINK if source.mount.readlink(source.path) == target.mount.readlink(target.path) else None)
+
+
+def _seen_time(skips: Skips, source: Place, there: Stat) -> Seen:
     """By the time that an object says its source had: one request. An error is the entry's."""
     here = source.mount.stat_file(source.path, version=source.version)
     if here.mtime is None or there.mtime is None:
@@ -141,7 +152,7 @@ def seen_time(skips: Skips, source: Place, there: Stat) -> Seen:
     return Seen(SAME_TIME if here.size == there.size and skips.same_time(here.mtime, there.mtime) else None)
 
 
-def seen_content(source: Place, here: Stat, target: Place, there: Stat, flow: Flow) -> Seen:
+def _seen_content(source: Place, here: Stat, target: Place, there: Stat, flow: Flow) -> Seen:
     """By a hash that both have or that reading gives; what cannot be read is copied, and that will tell why."""
     hashed = 0
     try:

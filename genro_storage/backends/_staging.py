@@ -27,11 +27,12 @@ _CUT = 50
 
 
 class Receipt(NamedTuple):
-    """A part that the storage has: its bytes, the storage's own name for it, its CRC-32C in hex where one was made."""
+    """A part that the storage has: its bytes, the storage's own name for it, its CRC-32C in hex, another checksum."""
 
     size: int
     tag: str = ""
     crc32c: str = ""
+    other: str = ""
 
     def __str__(self) -> str:
         return json.dumps(self)

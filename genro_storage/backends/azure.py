@@ -21,6 +21,7 @@ from ._azure import errors, labels, listing
 from ._azure.client import AzureOptions, Client
 from ._azure.copying import copy_blob
 from ._azure.facts import METADATA_LIMIT, headers_of, metadata_headers, stat_of
+from ._azure.parts import AzureParts
 from ._azure.signing import signed
 from ._azure.writer import AzureWriter, Target
 from ._objects import metadata_of, prefix_of, quoted, range_header, sent_metadata
@@ -52,6 +53,7 @@ class AzureBackend(StorageBackend):
         tags=True,
         content_type=True,
         max_key=1024,
+        ranges=True,
     )
 
     options: AzureOptions
@@ -210,6 +212,17 @@ class AzureBackend(StorageBackend):
 
     def writer(self, path: str, options: WriteOptions = PLAIN) -> AzureWriter:
         return AzureWriter(self._target(path, options))
+
+    def parts(
+        self,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        part_size: int,
+        token: str | None = None,
+        receipts: Mapping[int, str] = {},
+    ) -> AzureParts:
+        return AzureParts(self._target(path, options), part_size=part_size, token=token, receipts=receipts)
 
     def _target(self, path: str, options: WriteOptions) -> Target:
         if not path:

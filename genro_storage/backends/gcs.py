@@ -15,11 +15,12 @@ from ..exceptions import (
     StorageVersionNotFoundError,
     UnsupportedOperation,
 )
-from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Version, WriteOptions
+from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Unfinished, Version, WriteOptions
 from ._gcs import errors, versions
 from ._gcs.client import Client, GcsOptions
 from ._gcs.copying import copy_object
 from ._gcs.facts import FIELDS, METADATA_LIMIT, expected, generation, stat_of, stat_of_headers
+from ._gcs.parts import GcsParts, unfinished
 from ._gcs.removal import deleted_many
 from ._gcs.signing import signed
 from ._gcs.writer import GcsWriter, Target
@@ -57,6 +58,7 @@ class GcsBackend(StorageBackend):
         content_type=True,
         max_key=1024,
         backslash=True,
+        ranges=True,
     )
 
     options: GcsOptions
@@ -213,6 +215,21 @@ class GcsBackend(StorageBackend):
 
     def writer(self, path: str, options: WriteOptions = PLAIN) -> GcsWriter:
         return GcsWriter(self._target(path, options))
+
+    def parts(
+        self,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        part_size: int,
+        token: str | None = None,
+        receipts: Mapping[int, str] = {},
+    ) -> GcsParts:
+        target = self._target(path, options)
+        return GcsParts(target, self.root, part_size=part_size, token=token, receipts=receipts)
+
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        return unfinished(self._client, self.root, path, older_than)
 
     def _target(self, path: str, options: WriteOptions) -> Target:
         if not path:

@@ -38,7 +38,7 @@ _roots = itertools.count(1)
 LACKS = frozenset(
     {
         *("delete_many", "edit", "free_space", "keeps_mode", "public_url", "readlink", "real_dirs", "rename_from"),
-        *("parts", "set_mode", "surrogates", "symlink", "unfinished"),
+        *("set_mode", "surrogates", "symlink", "unfinished"),
     }
 )
 

@@ -47,7 +47,7 @@ _roots = itertools.count(1)
 LACKS = frozenset(
     {
         *("edit", "free_space", "get_tags", "keeps_mode", "public_url", "readlink", "real_dirs", "rename_from"),
-        *("parts", "set_mode", "set_tags", "surrogates", "symlink", "tags", "unfinished"),
+        *("set_mode", "set_tags", "surrogates", "symlink", "tags"),
     }
 )
 

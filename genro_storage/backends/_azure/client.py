@@ -16,6 +16,7 @@ from msgspec import field
 
 from ...exceptions import StorageConfigError, StoragePathError
 from .._rest.web import Answer, Web, whole
+from ..handles import Part
 from ..options import NetworkOptions, Secret
 from .errors import answered
 
@@ -110,11 +111,11 @@ class Client:
 
     # --- requests ---
 
-    def send(self, method: str, target: str, headers: Mapping[str, str] = {}, body: bytes | None = None) -> Answer:
+    def send(self, method: str, target: str, headers: Mapping[str, str] = {}, body: Part | None = None) -> Answer:
         """Sends a request and takes its whole answer; a refusal is raised in our words."""
         return whole(self.open(method, target, headers, body))
 
-    def open(self, method: str, target: str, headers: Mapping[str, str] = {}, body: bytes | None = None) -> Any:
+    def open(self, method: str, target: str, headers: Mapping[str, str] = {}, body: Part | None = None) -> Any:
         """As `send`, for an answer whose body is still to be read."""
         target = self._shared(target)
         sent = {"x-ms-version": VERSION, "x-ms-date": formatdate(usegmt=True), **headers}

@@ -16,6 +16,7 @@ from msgspec import field
 
 from ...exceptions import StoragePermissionError
 from .._rest.web import Answer, Web, whole
+from ..handles import Part
 from ..options import NetworkOptions
 from .errors import answered
 
@@ -71,13 +72,18 @@ class Client:
         """The target of an object in the XML API, whose answers carry the metadata beside the bytes."""
         return f"/{quote(self.options.bucket, safe='')}/{quote(key, safe='')}{asked(query)}"
 
+    def uploading(self, **query: str | int | None) -> str:
+        """The target of the multipart uploads that are open, in the XML API."""
+        told = asked(query)
+        return f"/{quote(self.options.bucket, safe='')}?uploads{'&' + told[1:] if told else ''}"
+
     # --- requests ---
 
-    def send(self, method: str, target: str, headers: Mapping[str, str] = {}, body: bytes | None = None) -> Answer:
+    def send(self, method: str, target: str, headers: Mapping[str, str] = {}, body: Part | None = None) -> Answer:
         """Sends a request and takes its whole answer; a refusal is raised in our words (`Refused`)."""
         return whole(self.open(method, target, headers, body))
 
-    def open(self, method: str, target: str, headers: Mapping[str, str] = {}, body: bytes | None = None) -> Any:
+    def open(self, method: str, target: str, headers: Mapping[str, str] = {}, body: Part | None = None) -> Any:
         """As `send`, for an answer whose body is still to be read."""
         token = self.token()
         response = self.web.open(method, target, self._headers(headers, token), body)

@@ -15,6 +15,8 @@ import urllib3
 from urllib3 import exceptions as http
 
 from ...exceptions import StorageError, StorageTimeoutError, StorageUnavailableError
+from .. import _staging
+from ..handles import Part
 from ..options import NetworkOptions
 
 PIECE = 256 * 1024
@@ -77,13 +79,13 @@ class Web:
                 self._pool = self._manager.connection_from_url(self.endpoint)
             return self._pool
 
-    def open(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> Any:
+    def open(self, method: str, target: str, headers: Mapping[str, str], body: Part | None = None) -> Any:
         """Sends one request; the answer's body is still to be read, then `release` it. `target` is percent-encoded."""
         sent: Any = body
         headers = dict(headers)
         if body is not None:
             headers["Content-Length"] = str(len(body))
-            sent = pieces(body) if len(body) > PIECE else body
+            sent = body if isinstance(body, bytes) and len(body) <= PIECE else pieces(body)
         try:
             return self._connected().urlopen(
                 method,
@@ -101,7 +103,7 @@ class Web:
             reason = f"all {most} connections are busy; close readers or raise 'max_connections'"
             raise StorageTimeoutError(reason) from error
 
-    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+    def send(self, method: str, target: str, headers: Mapping[str, str], body: Part | None = None) -> Answer:
         """Sends one request and takes the whole answer."""
         return whole(self.open(method, target, headers, body))
 
@@ -125,11 +127,12 @@ def whole(response: Any) -> Answer:
     return Answer(response.status, response.headers, data)
 
 
-def pieces(body: bytes) -> Iterator[memoryview]:
+def pieces(body: Part) -> Iterator[memoryview]:
     """A body in pieces, each of which has the whole timeout for itself."""
-    view = memoryview(body)
-    for start in range(0, len(view), PIECE):
-        yield view[start : start + PIECE]
+    for part in _staging.pieces(body):
+        view = memoryview(part).cast("B")
+        for start in range(0, len(view), PIECE):
+            yield view[start : start + PIECE]
 
 
 def translate(error: Exception) -> StorageError | None:

@@ -11,6 +11,8 @@ from ... import hashing
 from ...types import Stat, WriteOptions
 from .._labels import checked_tags
 from .._objects import metadata_of, quoted, sent_metadata, unquoted
+from .._staging import pieces
+from ..handles import Part
 from .client import Answer, S3Options
 from .errors import code_of
 from .tags import tag_header
@@ -112,13 +114,14 @@ class Checksums:
         if self._auto:
             self.kind = "crc32c" if hashing.computable("crc32c") else "md5"
 
-    def of(self, data: bytes) -> Answer:
+    def of(self, data: Part) -> Answer:
         """The parameters that let the server check these bytes."""
         kind = self.kind
         if kind not in _CHECKSUMS:
             return {}
         hasher = hashing.new(kind)
-        hasher.update(data)
+        for piece in pieces(data):
+            hasher.update(piece)
         return {_CHECKSUMS[kind]: base64.b64encode(bytes.fromhex(hasher.hexdigest())).decode()}
 
     def learn(self, answer: Answer, sent: Answer) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -20,20 +18,17 @@ from ...exceptions import (
     UnsupportedOperation,
 )
 from ...types import Stat, WriteOptions
-from .._objects import unquoted
 from ..base import check_size
 from .client import Answer, Connection, check_process, spawn
 from .errors import answered, code_of, status_of
 from .facts import Checksums, common, conditions, stat_of, written, written_as
 from .reader import fetched
+from .upload import Upload
 
 PART = 8 << 20
 """Bytes of a part; also the largest object sent in one PUT."""
 PARTS_PER_SIZE = 1000
 """After so many parts their size doubles: 10,000 of them (S3's limit) hold 8 TiB, more than an object may."""
-ABORT_TRIES = 3
-
-_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 class Target(NamedTuple):
@@ -121,28 +116,14 @@ class Multipart:
 
     def __init__(self, target: Target, headers: Answer = {}, *, checked: bool = True) -> None:
         connection = target.connection
-        self._target, self._connection, self._client = target, connection, connection.client
+        self._connection, self._client = connection, connection.client
         self._parts: list[Answer] = []
         self._size = 0
         self._part: Part | None = None
         self._sending: Future[Answer] | None = None
-        self._lost = False
         self._checksums = target.checksums if checked else Checksums("none")
-        self._id = {"UploadId": self._begun(target.request | written_as(target.options, connection.options) | headers)}
+        self._upload = Upload.begun(target, self._checksums, headers)
         connection.open.add(self)
-
-    def _begun(self, request: Answer) -> str:
-        checksums = self._checksums
-        announced = {"ChecksumAlgorithm": checksums.algorithm} if checksums.algorithm else {}
-        try:
-            answer = self._connection.run(self._client.create_multipart_upload(**request, **announced))
-        except ClientError as error:
-            if not checksums.refused(error, announced):
-                raise
-            return self._begun(request)
-        checksums.learn(answer, announced)
-        upload: str = answer["UploadId"]
-        return upload
 
     @property
     def part_size(self) -> int:
@@ -171,16 +152,13 @@ class Multipart:
         self._part = None
 
     def _send(self, part: Part) -> None:
-        connection = self._connection
-        request = self._target.request | self._id | part.checked
+        request = self._upload.request | part.checked
         sent = self._client.upload_part(PartNumber=part.number, Body=part.data, **request)
-        self._sending = connection.submit(sent)
+        self._sending = self._connection.submit(sent)
 
     def copy_part(self, source: Answer, span: str, etag: str, length: int) -> None:
         """Has the server copy a range of another object, as long as that has this ETag."""
-        request = (
-            self._target.request | self._id | {"CopySource": source, "CopySourceRange": span, "CopySourceIfMatch": etag}
-        )
+        request = self._upload.request | {"CopySource": source, "CopySourceRange": span, "CopySourceIfMatch": etag}
         number = len(self._parts) + 1
         answer = self._connection.run(self._client.upload_part_copy(PartNumber=number, **request))
         copied = answer.get("CopyPartResult", {})
@@ -190,49 +168,17 @@ class Multipart:
         self._size += length
 
     def complete(self) -> Stat:
-        """Makes the object visible. After a lost answer it may be called again: the same upload ends only once."""
+        """Makes the object visible; may be called again after an error."""
         self.settle()
-        connection, target = self._connection, self._target
-        request = target.request | self._id | conditions(target.options)
-        try:
-            completing = self._client.complete_multipart_upload(MultipartUpload={"Parts": self._parts}, **request)
-            answer = connection.run(completing)
-        except ClientError as error:
-            if self._lost and status_of(error) in (404, 409, 412) and (stat := self._found()):
-                connection.open.discard(self)
-                return stat
-            raise target.judged(error) from error
-        except Exception:  # a driver call without an answer: what it asked for may have been done
-            self._lost = True
-            raise
-        connection.open.discard(self)
-        return target.written(answer, self._size)
-
-    def _found(self) -> Stat | None:
-        """The facts of what is there if it is what these parts make."""
-        stat = self._target.head()
-        return stat if stat and stat.size == self._size and self._is_ours(stat.etag or "") else None
-
-    def _is_ours(self, etag: str) -> bool:
-        """Whether an ETag is that of these parts: the MD5 of their MD5s and their number, where they are MD5s."""
-        parts = [unquoted(part["ETag"]) or "" for part in self._parts]
-        if not all(_MD5.fullmatch(part) for part in parts):
-            return etag.endswith(f"-{len(parts)}")
-        together = hashlib.md5(bytes.fromhex("".join(parts)), usedforsecurity=False).hexdigest()
-        return etag == f"{together}-{len(parts)}"
+        stat = self._upload.complete(self._parts, self._size)
+        self._connection.open.discard(self)
+        return stat
 
     def abort(self) -> None:
         """Ends the upload and frees its parts; never raises."""
         self._connection.open.discard(self)
         self._stop()
-        for _ in range(ABORT_TRIES):
-            try:
-                self._connection.run(self._abort_request())
-            except Exception as error:  # noqa: BLE001 - a driver call; nobody is left to tell, cleanup finds the rest
-                if status_of(error) == 404:
-                    return
-            else:
-                return
+        self._upload.abort()
 
     def abandon(self) -> None:
         """As `abort`, without waiting: for finalizers, which may run on the loop's own thread."""
@@ -246,10 +192,7 @@ class Multipart:
     async def aborting(self) -> None:
         """One try, for when nobody has the time for more."""
         self._stop()
-        await self._abort_request()
-
-    def _abort_request(self) -> Any:
-        return self._client.abort_multipart_upload(**self._target.request, **self._id)
+        await self._upload.aborting()
 
 
 class S3Writer:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import escape
 
 from ..inprocess import Reply, Request
 from .media import HEADERS, hashes, media
-from .store import Conditions, GcsError, Listing, Store, Stored, stamp
+from .store import Conditions, GcsError, Listing, Store, Stored, now, stamp
 from .uploads import hash_fields
 
 MIN_PART = 5 << 20
@@ -57,6 +58,7 @@ class MultipartUpload:
     bucket: str
     name: str
     fields: dict[str, Any]
+    begun: datetime = field(default_factory=now)
     parts: dict[int, Part] = field(default_factory=dict)
 
 
@@ -76,7 +78,7 @@ class XmlApi:
             return self.on_upload(bucket, name, query["uploadId"], request)
         match request.method, bool(name):
             case "GET", False:
-                return self.list_uploads(bucket) if "uploads" in query else self.list_objects(bucket, request)
+                return self.list_uploads(bucket, request) if "uploads" in query else self.list_objects(bucket, request)
             case (("GET" | "HEAD"), True):
                 return self.get(bucket, name, request)
             case "PUT", True:
@@ -180,21 +182,34 @@ class XmlApi:
 
     def initiate(self, bucket: str, name: str, request: Request) -> Reply:
         self.store.bucket(bucket)
+        if request.headers.keys() & CONDITIONS.keys():
+            raise GcsError(400, "Preconditions are not supported in multipart uploads.", "NotImplemented")
         identity = secrets.token_urlsafe(24)
         self.uploads[identity] = MultipartUpload(bucket, name, self.fields(request))
         inner = f"<Bucket>{bucket}</Bucket><Key>{escape(name)}</Key><UploadId>{identity}</UploadId>"
         return document("InitiateMultipartUploadResult", inner)
 
-    def list_uploads(self, bucket: str) -> Reply:
+    def list_uploads(self, bucket: str, request: Request) -> Reply:
+        """In order of names, then of ids; a page goes on behind both markers."""
         self.store.bucket(bucket)
-        inner = f"<Bucket>{bucket}</Bucket><IsTruncated>false</IsTruncated>"
-        for identity, upload in sorted(self.uploads.items(), key=lambda item: item[1].name):
-            if upload.bucket == bucket:
-                inner += f"<Upload><Key>{escape(upload.name)}</Key><UploadId>{identity}</UploadId></Upload>"
+        query = request.query
+        behind = query.get("key-marker", ""), query.get("upload-id-marker", "")
+        found = sorted((upload.name, identity) for identity, upload in self.uploads.items() if upload.bucket == bucket)
+        found = [one for one in found if one[0].startswith(query.get("prefix", "")) and one > behind]
+        limit = min(int(query.get("max-uploads") or 1000), self.page_limit)
+        inner = f"<Bucket>{bucket}</Bucket><IsTruncated>{'true' if len(found) > limit else 'false'}</IsTruncated>"
+        if len(found) > limit:
+            name, identity = found[limit - 1]
+            inner += f"<NextKeyMarker>{escape(name)}</NextKeyMarker><NextUploadIdMarker>{identity}</NextUploadIdMarker>"
+        for name, identity in found[:limit]:
+            inner += f"<Upload><Key>{escape(name)}</Key><UploadId>{identity}</UploadId>"
+            inner += f"<Initiated>{stamp(self.uploads[identity].begun)}</Initiated></Upload>"
         return document("ListMultipartUploadsResult", inner)
 
     def on_upload(self, bucket: str, name: str, identity: str, request: Request) -> Reply:
         """One part, the list of parts, the end."""
+        if request.headers.keys() & CONDITIONS.keys():
+            raise GcsError(400, "Preconditions are not supported in multipart uploads.", "NotImplemented")
         upload = self.uploads.get(identity)
         if upload is None or (upload.bucket, upload.name) != (bucket, name):
             raise GcsError(404, "The specified upload does not exist.", "NoSuchUpload")
@@ -233,10 +248,7 @@ class XmlApi:
         data = [part.data for part in parts if part]
         if any(len(piece) < MIN_PART for piece in data[:-1]):
             raise GcsError(400, "Your proposed upload is smaller than the minimum allowed size.", "EntityTooSmall")
-        conditions = self.conditions(request)
-        stored = self.store.put(
-            upload.bucket, upload.name, b"".join(data), upload.fields, conditions, components=len(data)
-        )
+        stored = self.store.put(upload.bucket, upload.name, b"".join(data), upload.fields, components=len(data))
         del self.uploads[identity]
         inner = f"<Bucket>{upload.bucket}</Bucket><Key>{escape(upload.name)}</Key>"
         inner += f"<ETag>{escape(stored.xml_etag)}</ETag>"

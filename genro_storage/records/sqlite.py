@@ -7,8 +7,8 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from ..exceptions import StorageConfigError, StorageError
 from ._sqlite import statements
@@ -18,13 +18,17 @@ from .base import Change, Clock, Record, RecordFeatures, RecordStore, now
 
 BATCH = 256
 """Commits, or reads, that travel together."""
+FEW = 8
+"""Records that are looked up together on the caller's own thread."""
+
+T = TypeVar("T")
 
 
 class SQLiteRecordStore(RecordStore):
     """`path` and the options of `SQLiteOptions`.
 
     One thread owns the connection that writes: it takes all commits that wait, judges and applies each, and ends them
-    with one COMMIT. Scans go to readers; a record of 64 KiB or less is read at once on the caller's thread. Before a
+    with one COMMIT. Readers are threads too; what is few and small is read at once on the caller's thread. Before a
     fork all connections are closed, so that parent and child each open their own.
     """
 
@@ -59,26 +63,31 @@ class SQLiteRecordStore(RecordStore):
         return self._writer.depth + self._readers.depth
 
     async def _get(self, space: str, key: str) -> Record | None:
-        answered, record = self._look(space, key)
+        answered, record = self._look(lambda connection: statements.get_small(connection, space, key, self.clock()))
         if answered:
             return record
         return await self._readers.run(lambda connection: statements.get(connection, space, key, self.clock()))
 
-    def _look(self, space: str, key: str) -> tuple[bool, Record | None]:
-        """Reads on the caller's own thread what is small, if nobody else does so now: (answered, record)."""
+    def _look(self, read: Callable[[sqlite3.Connection], tuple[bool, T]]) -> tuple[bool, T | None]:
+        """Reads on the caller's own thread what is small, if nobody else does so now: (answered, what was found)."""
         seat = self._inline
         if not self.file.prepared or not seat.lock.acquire(blocking=False):
             return False, None
         try:
             if seat.connection is None:
                 seat.connection = self.file.connect(busy_timeout=0)
-            return statements.get_small(seat.connection, space, key, self.clock())
+            return read(seat.connection)
         except (sqlite3.Error, StorageError):  # a reader waits where this must not, and tells what is wrong
             return False, None
         finally:
             seat.lock.release()
 
     async def _get_many(self, keys: Sequence[tuple[str, str]]) -> list[Record | None]:
+        if len(keys) <= FEW:
+            answered, found = self._look(lambda one: statements.get_many_small(one, keys, self.clock()))
+            if answered and found is not None:
+                return found
+
         def read(connection: sqlite3.Connection) -> list[Record | None]:
             moment = self.clock()
             return [statements.get(connection, space, key, moment) for space, key in keys]
@@ -86,6 +95,12 @@ class SQLiteRecordStore(RecordStore):
         return await self._readers.run(read)
 
     async def _scan(self, space: str, after: str, until: str | None, limit: int | None, reverse: bool) -> list[Record]:
+        if limit is not None and limit <= statements.INLINE_ROWS:
+            args = (self.clock(), space, after, until, limit, reverse)
+            answered, found = self._look(lambda connection: statements.scan_small(connection, *args))
+            if answered and found is not None:
+                return found
+
         def read(connection: sqlite3.Connection) -> list[Record]:
             return statements.scan(connection, self.clock(), space, after, until, limit, reverse)
 

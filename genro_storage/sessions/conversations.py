@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ from . import codec
 from .keys import HOT, judged_id, messages, number, quoted
 from .lanes import Delta
 from .lifecycle import Lifecycle
-from .models import Message, hot_of, message_of, pack, shown_message
-from .shared import judged_limit, judged_metadata
+from .models import hot_of, packed_message, shown_messages
+from .shared import HEAVY, judged_limit, judged_metadata
 
 ATOMIC = 400
 """Messages of one `append_messages` that are stored together or not at all."""
@@ -69,8 +70,11 @@ class Conversations(Lifecycle):
         first = hot.first_seq if limit is None else max(hot.first_seq, end - limit)
         if first >= end:
             return []
-        found = await self.records.scan(messages(hot.inc), after=number(first - 1), until=number(end))
-        return [shown_message(int(one.key), message_of(one.data)) for one in found]
+        space, after, until = messages(hot.inc), number(first - 1), number(end)
+        found = await self.records.scan(space, after=after, until=until, limit=end - first)
+        if sum(len(record.data) for record in found) > HEAVY:
+            return await asyncio.to_thread(shown_messages, found)
+        return shown_messages(found)
 
     # --- how ---
 
@@ -86,7 +90,7 @@ class Conversations(Lifecycle):
         data = await self.encoded(content, f"{name}content", most)
         if len(data) + len(told) > most:
             raise RecordTooLargeError(f"{name}content and metadata have {len(data) + len(told)} bytes, at most {most}")
-        return pack(Message(role, data, self.records.clock(), told))
+        return packed_message(role, data, self.records.clock(), told)
 
     async def _appended(self, session_id: str, packed: Sequence[bytes]) -> int:
         """The number of the first of these messages."""

@@ -13,7 +13,7 @@ from .garbage import collect, left
 from .keys import contexts, incarnation, judged_id, messages, number, quoted
 from .lanes import read_state
 from .lifecycle import birth
-from .models import Cold, Hot, Message, message_of, pack, shown_message, shown_session
+from .models import Cold, Hot, packed_message, shown_messages, shown_session
 from .shared import judged_metadata
 from .upkeep import Upkeep
 
@@ -35,7 +35,7 @@ class Exports(Upkeep):
         return {
             "format": FORMAT,
             "session": shown_session(state.cold, state.hot) | {"ttl": state.hot.ttl and state.hot.ttl / 1e6},
-            "messages": [shown_message(int(one.key), message_of(one.data)) for one in told],
+            "messages": shown_messages(told),
             "contexts": [{"version": int(one.key), **await self.decoded(one.data)} for one in kept],
         }
 
@@ -111,8 +111,8 @@ class Exports(Upkeep):
         for told in data["messages"]:
             content = await self.encoded(told["content"], "content", self.options.max_message)
             metadata = await self.encoded(told["metadata"], "metadata", self.options.max_message)
-            message = Message(told["role"], content, _micro(told["timestamp"]), metadata)
-            changes.append(Put(messages(inc), number(told["seq"]), pack(message)))
+            packed = packed_message(told["role"], content, _micro(told["timestamp"]), metadata)
+            changes.append(Put(messages(inc), number(told["seq"]), packed))
         for told in data["contexts"]:
             value = {"type": told["type"], "value": as_dict(told["value"]), "at": told["at"]}
             packed = await self.encoded(value, "context", self.options.max_context)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from ..records.base import Record
 from . import codec
 
 ACTIVE = "active"
@@ -66,24 +68,22 @@ class Hot(Struct, frozen=True, array_like=True):
         return None if self.ttl is None else self.last_activity + self.ttl
 
 
-class Message(Struct, frozen=True, array_like=True):
-    """One message; `content` and `metadata` tagged JSON, `at` in µs."""
-
-    role: str
-    content: bytes
-    at: int
-    metadata: bytes
-
-
 pack = msgspec.msgpack.Encoder().encode
 cold_of = msgspec.msgpack.Decoder(Cold).decode
 hot_of = msgspec.msgpack.Decoder(Hot).decode
-message_of = msgspec.msgpack.Decoder(Message).decode
+
+
+@lru_cache(1024)
+def _second(at: int) -> str:
+    return (_EPOCH + timedelta(seconds=at)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def shown_time(at: int | None) -> str | None:
     """µs since the epoch as ISO 8601, UTC, always with its microseconds."""
-    return None if at is None else (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds")
+    if at is None:
+        return None
+    second, micro = divmod(at, 1_000_000)
+    return f"{_second(second)}.{micro:06}+00:00"
 
 
 def shown_session(cold: Cold, hot: Hot) -> dict[str, Any]:
@@ -105,15 +105,18 @@ def shown_session(cold: Cold, hot: Hot) -> dict[str, Any]:
     }
 
 
-def shown_message(seq: int, message: Message) -> dict[str, Any]:
-    """What `get_conversation_history` tells of one message."""
-    return {
-        "seq": seq,
-        "role": message.role,
-        "content": codec.decode(message.content),
-        "timestamp": shown_time(message.at),
-        "metadata": codec.decode(message.metadata),
-    }
+def packed_message(role: str, content: bytes, at: int, metadata: bytes) -> bytes:
+    """One message as a JSON list; `content` and `metadata` are tagged JSON, `at` µs."""
+    return b"[%b,%b,%d,%b]" % (msgspec.json.encode(role), content, at, metadata)
+
+
+def shown_messages(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What `get_conversation_history` tells of these, read in one go."""
+    told = codec.decode(b"[%b]" % b",".join([record.data for record in records]))
+    return [
+        {"seq": int(record.key), "role": role, "content": content, "timestamp": shown_time(at), "metadata": metadata}
+        for record, (role, content, at, metadata) in zip(records, told, strict=True)
+    ]
 
 
 # --- the forms of programs that keep sessions themselves ---

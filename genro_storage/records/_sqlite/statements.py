@@ -14,6 +14,8 @@ from .lane import Job
 
 INLINE = 64 << 10
 """Bytes of a record that is read on the caller's own thread."""
+INLINE_ROWS, INLINE_SCANNED = 64, 4 << 10
+"""Records, and bytes of each, that are scanned on the caller's own thread."""
 VACUUM_PAGES = 2000
 
 _VERSION = "SELECT version, expires_at FROM records WHERE space=? AND key=?"
@@ -27,12 +29,14 @@ _GET = "SELECT data, version, expires_at FROM records WHERE space=? AND key=?"
 _GET_SMALL = (
     f"SELECT CASE WHEN length(data)<={INLINE} THEN data END, version, expires_at FROM records WHERE space=? AND key=?"
 )
+_FEW_BYTES = f"CASE WHEN length(data)<={INLINE_SCANNED} THEN data END"
 _SCANS = {
-    (bounded, reverse): (
-        "SELECT key, data, version, expires_at FROM records WHERE space=? AND key>? "
+    (few, bounded, reverse): (
+        f"SELECT key, {_FEW_BYTES if few else 'data'}, version, expires_at FROM records WHERE space=? AND key>? "
         f"{'AND key<? ' if bounded else ''}AND (expires_at IS NULL OR expires_at>?) "
         f"ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?"
     )
+    for few in (False, True)
     for bounded in (False, True)
     for reverse in (False, True)
 }
@@ -178,8 +182,36 @@ def scan(
 ) -> list[Record]:
     """Living records between two keys, in order."""
     bounds = (space, after) if until is None else (space, after, until)
-    rows = connection.execute(_SCANS[until is not None, reverse], (*bounds, moment, -1 if limit is None else limit))
+    statement = _SCANS[False, until is not None, reverse]
+    rows = connection.execute(statement, (*bounds, moment, -1 if limit is None else limit))
     return [Record(space, *row) for row in rows.fetchall()]
+
+
+def scan_small(
+    connection: sqlite3.Connection,
+    moment: int,
+    space: str,
+    after: str,
+    until: str | None,
+    limit: int,
+    reverse: bool,
+) -> tuple[bool, list[Record]]:
+    """As `scan`, for a few: (whether this is the answer, the records); no answer where one is large."""
+    bounds = (space, after) if until is None else (space, after, until)
+    rows = connection.execute(_SCANS[True, until is not None, reverse], (*bounds, moment, limit)).fetchall()
+    return all(row[1] is not None for row in rows), [Record(space, *row) for row in rows]
+
+
+def get_many_small(
+    connection: sqlite3.Connection, keys: Sequence[tuple[str, str]], moment: int
+) -> tuple[bool, list[Record | None]]:
+    """As `get_small`, for a few records at one moment."""
+    connection.execute("BEGIN")
+    try:
+        found = [get_small(connection, space, key, moment) for space, key in keys]
+    finally:
+        connection.execute("COMMIT")
+    return all(answered for answered, _ in found), [record for _, record in found]
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:

@@ -215,14 +215,25 @@ class ServerStorage(StorageBackend):
         if not above:
             return
         try:
-            there = session.look(above, above)
-        except FileNotFoundError:
-            self._make_parents(session, above)
-            with suppress(Refused, FileExistsError):  # somebody else was faster
-                session.mkdir(above)
-            there = session.look(above, above)
+            session.mkdir(above)
+        except (FileNotFoundError, FileExistsError, PermissionError, Refused) as error:
+            there = self._above(session, above, error)
+        else:
+            return
         if not there.is_dir:
             raise StorageNotADirectoryError("a directory above is a file")
+
+    def _above(self, session: Session, above: str, error: Exception) -> Stat:
+        """The directory that could not be made, because it is there, or because its own parent was missing."""
+        try:
+            return session.look(above, above)
+        except FileNotFoundError:
+            if isinstance(error, PermissionError):
+                raise error from None
+        self._make_parents(session, above)
+        with suppress(FileExistsError, Refused):  # somebody else was faster
+            session.mkdir(above)
+        return session.look(above, above)
 
     def _rename(self, session: Session, source: str, target: str, path: str, if_absent: bool) -> None:
         """Gives a file or directory another name; a refusal is told by what is there."""
@@ -258,14 +269,19 @@ class ServerStorage(StorageBackend):
                 if options.if_absent:
                     raise StorageExistsError("Already exists")
                 return moved
-            self._make_parents(session, new)
             there = self._there(session, path)
             if there is not None and there.is_dir and not moved.is_dir:
                 raise StorageIsADirectoryError("a directory is there already")
             if there is not None and moved.is_dir and not there.is_dir:
                 raise StorageNotADirectoryError("a file is there already")
-            self._rename(session, old, new, path, options.if_absent)
-            return session.look(new, path)
+            try:
+                self._rename(session, old, new, path, options.if_absent)
+            except (FileNotFoundError, Refused):
+                if there is not None:
+                    raise
+                self._make_parents(session, new)  # or somebody else did meanwhile
+                self._rename(session, old, new, path, options.if_absent)
+            return moved
 
     def set_mtime(self, path: str, mtime: float) -> None:
         with self._pool.session() as session:

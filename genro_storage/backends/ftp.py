@@ -12,7 +12,6 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from io import RawIOBase
 from typing import Any, ClassVar
 
 from ..exceptions import (
@@ -166,7 +165,12 @@ class FtpSession:
 
     def send(self, native: str, spool: Spool, mode: int | None, mtime: float | None) -> None:
         with self.told():
-            self.ftp.storbinary(f"STOR {native}", Pieces(spool), BLOCK)
+            with self.ftp.transfercmd(f"STOR {native}") as data:
+                for piece in spool.pieces():
+                    data.sendall(piece)
+                if isinstance(data, ssl.SSLSocket):
+                    data.unwrap()
+            self.ftp.voidresp()
         if self.look(native, native).size != spool.size:
             raise StorageUnavailableError("the server did not keep all that was sent")
         if mtime is not None:
@@ -211,25 +215,6 @@ class Told:
         if isinstance(error, ftplib.error_perm):
             raise PermissionError(errno.EACCES, text) if _DENIED.search(text) else Refused(text) from error
         raise StorageUnavailableError(f"the server cannot do this now: {text}") from error
-
-
-class Pieces(RawIOBase):
-    """A spool as ftplib reads files."""
-
-    def __init__(self, spool: Spool) -> None:
-        self._pieces = spool.pieces()
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = memoryview(next(self._pieces, b""))
-        size = min(len(buffer), len(self._rest))
-        buffer[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
 
 
 class FtpBackend(ServerStorage):

@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 import smbclient
+from smbclient._io import SMBFileTransaction, SMBRawIO
 from smbprotocol.connection import Connection
 from smbprotocol.exceptions import SMBException, SMBOSError, SMBResponseException
 from smbprotocol.header import NtStatus
+from smbprotocol.open import FilePipePrinterAccessMask
 
 from ..exceptions import (
     StorageConflictError,
@@ -166,12 +168,15 @@ class SmbSession:
         return self._share + native.replace("/", "\\")
 
     def look(self, native: str, path: str) -> Stat:
+        """All that is wanted comes with the opening."""
+        access = FilePipePrinterAccessMask.FILE_READ_ATTRIBUTES
         with _told():
-            found = smbclient.stat(self._unc(native), **self._keys)
-        mtime = found.st_mtime_ns // _MICROSECOND / 1e6
-        if found.st_file_attributes & _DIRECTORY:
+            raw = SMBRawIO(self._unc(native), mode="r", share_access="rwd", desired_access=access, **self._keys)
+            SMBFileTransaction(raw).commit()
+        mtime = _timestamp(raw.fd.last_write_time)
+        if raw.fd.file_attributes & _DIRECTORY:
             return Stat(path, None, True, mtime=mtime)
-        return Stat(path, found.st_size, mtime=mtime)
+        return Stat(path, raw.fd.end_of_file, mtime=mtime)
 
     def listing(self, native: str, prefix: str) -> list[Stat]:
         entries = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, ClassVar, Self
 import botocore.auth
 import pytest
 from google.auth import _helpers
+from paramiko import sftp as sftp_words
+from smbprotocol.connection import Commands, Connection
 
 from genro_storage import StorageManager
 from genro_storage.backends import _ssh
@@ -102,6 +105,11 @@ class Place:
     def wrong(self) -> Keys:
         """The same with credentials that are none."""
         raise NotImplementedError
+
+    def counting(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[str]]:
+        """From now on requests through the proxy are counted; gives what tells them, by kind."""
+        self.proxy.forget()
+        return lambda: Counter(request.method for request in self.proxy.log)
 
     # --- faults; of a listing they spoil the second page, or the second directory where there are no pages ---
 
@@ -253,6 +261,20 @@ class Wire(Folder):
 class Sftp(Wire):
     type, fixture = "sftp", "sshd"
     session = _ssh.SshSession
+
+    def counting(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[str]]:
+        """By the client's own door: nobody in between can read them."""
+        sent: Counter[str] = Counter()
+        asked = _ssh.Client._async_request
+
+        def counted(client: Any, of: Any, kind: int, *args: Any) -> int:
+            sent[sftp_words.CMD_NAMES[kind].upper()] += 1
+            number: int = asked(client, of, kind, *args)
+            return number
+
+        monkeypatch.setattr(_ssh.Client, "_async_request", counted)
+        return lambda: sent
+
     server: Sshd
 
     def keys(self, port: int) -> Keys:
@@ -273,6 +295,20 @@ class Sftp(Wire):
 class Smb(Wire):
     type, fixture = "smb", "samba"
     session = SmbSession
+
+    def counting(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[str]]:
+        """By the client's own door, as it does to sftp."""
+        sent: Counter[str] = Counter()
+        names = {number: name for name, number in vars(Commands).items() if name.startswith("SMB2_")}
+        send = Connection._send
+
+        def counted(connection: Any, messages: Any, *args: Any, **keys: Any) -> Any:
+            sent.update(names[message.COMMAND].removeprefix("SMB2_") for message in messages)
+            return send(connection, messages, *args, **keys)
+
+        monkeypatch.setattr(Connection, "_send", counted)
+        return lambda: sent
+
     server: Samba
 
     def keys(self, port: int) -> Keys:
@@ -295,6 +331,10 @@ class FtpPlace(Wire):
 
     def made_proxy(self) -> FtpProxy:
         return FtpProxy(self.port)
+
+    def counting(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[str]]:
+        self.proxy.log.clear()
+        return lambda: Counter(self.proxy.log)
 
     def keys(self, port: int) -> Keys:
         return self.server.options(self.root) | {"port": port}

@@ -306,4 +306,4 @@ class FaultProxy:
                 raise Cut
             return False
         await link.writer.drain()
-        return not answer.closes
+        return not answer.closes(request.method)

@@ -27,11 +27,11 @@ class Head(NamedTuple):
         """Whether the client waits for `100 Continue` before it sends the body."""
         return self.headers.get("expect", "").lower() == "100-continue"
 
-    @property
-    def closes(self) -> bool:
-        """Whether the server will close the connection after this response."""
+    def closes(self, method: str) -> bool:
+        """Whether the server will close the connection after this response to such a request."""
         said = self.headers.get("connection", "").lower()
-        framed = "content-length" in self.headers or "transfer-encoding" in self.headers or self.status in (204, 304)
+        framed = "content-length" in self.headers or "transfer-encoding" in self.headers
+        framed = framed or not has_response_body(self, method)
         return said == "close" or not framed or ("HTTP/1.0" in self.start and said != "keep-alive")
 
 

@@ -53,6 +53,7 @@ class Transaction:
         self.connection = connection
         self.execute = connection.execute
         self.moment = moment
+        self.version: int
         ((self.version,),) = self.execute("SELECT value FROM meta WHERE name='rev'").fetchall()
         self._first = self.version
         self.swept = False
@@ -85,7 +86,8 @@ class Transaction:
     def sweep(self, limit: int) -> int:
         """Removes expired records; free pages go back to the file system after the commit."""
         self.swept = True
-        return int(self.execute(_SWEEP, (self.moment, limit)).rowcount)
+        removed: int = self.execute(_SWEEP, (self.moment, limit)).rowcount
+        return removed
 
     def end(self) -> None:
         if self.version != self._first:

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .backends import register_backend_type as register_backend_type
     from .capabilities import BackendCapabilities as BackendCapabilities
+    from .default import compare as compare
     from .default import copy as copy
     from .default import default_manager as default_manager
     from .default import move as move
     from .default import node as node
     from .default import set_default_manager as set_default_manager
+    from .default import sync as sync
     from .exceptions import *  # noqa: F403
     from .manager import StorageManager as StorageManager
     from .nodes import StorageNode as StorageNode
     from .transfer import CopyOptions as CopyOptions
+    from .transfer import SkipStrategy as SkipStrategy
     from .transfer import TransferEvent as TransferEvent
     from .transfer import TransferReport as TransferReport
     from .types import Stat as Stat
@@ -36,10 +39,10 @@ _HOMES = {
         "StorageSchemaError StorageTimeoutError StorageTransferError StorageUnavailableError "
         "StorageVersionNotFoundError StorageWarning TransferCancelled UnsupportedOperation VersionConflictError"
     ),
-    "default": "copy default_manager move node set_default_manager",
+    "default": "compare copy default_manager move node set_default_manager sync",
     "manager": "StorageManager",
     "nodes": "StorageNode",
-    "transfer": "CopyOptions TransferEvent TransferReport",
+    "transfer": "CopyOptions SkipStrategy TransferEvent TransferReport",
     "types": "Stat Version",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -56,5 +56,15 @@ def move(source: str | StorageNode, dest: str | StorageNode, **options: Any) -> 
     return _manager_of(source, dest).move(source, dest, **options)
 
 
+def sync(source: str | StorageNode, dest: str | StorageNode, **options: Any) -> TransferReport:
+    """`StorageManager.sync`, on the source's own manager if it is a node, else the default one."""
+    return _manager_of(source, dest).sync(source, dest, **options)
+
+
+def compare(a: str | StorageNode, b: str | StorageNode, by: str = "hash", **options: Any) -> TransferReport:
+    """`StorageManager.compare`, on the first one's own manager if it is a node, else the default one."""
+    return _manager_of(a, b).compare(a, b, by, **options)
+
+
 def _manager_of(*places: str | StorageNode) -> StorageManager:
     return next((place.manager for place in places if isinstance(place, StorageNode)), None) or default_manager()

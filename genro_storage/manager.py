@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from . import config, paths, table, transfer
+from . import config, paths, table
 from .backends import register_backend_type
 from .backends.base import StorageBackend
 from .exceptions import StorageConfigError, StorageError, StorageMountNotFoundError, StoragePathError
@@ -24,6 +24,7 @@ from .mount import Mount
 from .mountinfo import MountCheck, MountInfo, checked, told
 from .nodes import StorageNode
 from .transfer import TransferReport
+from .verbs import transfers
 from .verbs.versions import Which
 
 if TYPE_CHECKING:
@@ -239,15 +240,18 @@ class StorageManager:
         """As `copy`; each source goes once its copy is proven."""
         return self._transferred("move", source, dest, options)[1]
 
+    def sync(self, source: str | StorageNode, dest: str | StorageNode, **options: Any) -> TransferReport:
+        """Makes a directory hold what another holds, what is unchanged stays; with ``delete=True`` nothing else."""
+        return self._transferred("sync", source, dest, options)[1]
+
+    def compare(self, a: str | StorageNode, b: str | StorageNode, by: str = "hash", **options: Any) -> TransferReport:
+        """What two files or trees have in common and what not: by ``hash``, ``size`` or ``mtime``; writes nothing."""
+        return transfers.compared(self, a, b, by, options)
+
     def _transferred(
         self, operation: str, source: str | StorageNode, dest: str | StorageNode, options: dict[str, Any]
     ) -> tuple[StorageNode, TransferReport]:
-        start = source if isinstance(source, StorageNode) else self.node(source)
-        end = dest if isinstance(dest, StorageNode) else self.node(dest)
-        slash = isinstance(dest, str) and dest.endswith("/")
-        report = getattr(transfer, operation)(start, end, slash=slash, **options)
-        landed = end if report.target_path == end.path else end.sibling(report.target_path)
-        return landed, report
+        return transfers.transferred(self, operation, source, dest, options)
 
     # --- behind the mounts ---
 

@@ -10,6 +10,7 @@ from typing import IO, Any, BinaryIO, Self, cast
 from . import paths
 from .outlets import NodeOutlets
 from .pathnames import PathNames
+from .transfer import TransferReport
 from .types import Stat
 from .verbs import content, listing, localfile, opening, tree
 from .verbs import ranges as part
@@ -209,6 +210,10 @@ class StorageNode(PathNames, NodeOutlets):
     def move_into(self, target: StorageNode | str, **options: Any) -> StorageNode:
         """Moves into a directory, under the same name."""
         return self.move_to(target, into=True, **options)
+
+    def sync_to(self, dest: StorageNode | str, **options: Any) -> TransferReport:
+        """Makes `dest` hold what this directory holds; with ``delete=True`` nothing else. See `CopyOptions`."""
+        return self._manager.sync(self, dest, **options)
 
     def local_path(self, mode: str = "r") -> AbstractContextManager[str]:
         """``with node.local_path("rw") as path:`` a real file for other programs.

@@ -110,7 +110,7 @@ class Call:
         entry = self._entry()
         rules = rules_of(self._landing, self._options, self._nodes, self._report)
         there = []
-        if (rules.skips.strategy is not SkipStrategy.NEVER or not rules.overwrite) and (stat := self._there()):
+        if (rules.skips.strategy is not SkipStrategy.NEVER or not rules.overwrite) and (stat := self._flow.waited(self._there)):
             there = [Entry(entry.relpath, entry.key, stat)]
         plan = actions([entry], there, rules)
         action = next(findings(plan) if self._report.operation == "compare" else plan)

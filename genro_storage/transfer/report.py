@@ -163,7 +163,7 @@ class TransferReport(Struct):
         return shown | extra
 
     def __str__(self) -> str:
-        what = f"{self.operation}{' (dry run)' if self.dry_run else ''} {self.source} → {self.destination}: "
+        what = f"{self.operation}{' (dry run)' if self.dry_run and self.operation != 'compare' else ''} {self.source} → {self.destination}: "
         if self.operation == "compare":
             what += f"{self.same} same, {self.differ} differ, {self.only_source} only in the first"
             what += f", {self.only_destination} only in the second"

@@ -73,17 +73,17 @@ cold_of = msgspec.msgpack.Decoder(Cold).decode
 hot_of = msgspec.msgpack.Decoder(Hot).decode
 
 
-@lru_cache(1024)
-def _second(at: int) -> str:
-    return (_EPOCH + timedelta(seconds=at)).strftime("%Y-%m-%dT%H:%M:%S")
+@lru_cache(4096)
+def _second(text: str) -> str:
+    return (_EPOCH + timedelta(seconds=int(text))).strftime("%Y-%m-%dT%H:%M:%S.")
 
 
 def shown_time(at: int | None) -> str | None:
     """µs since the epoch as ISO 8601, UTC, always with its microseconds."""
     if at is None:
         return None
-    second, micro = divmod(at, 1_000_000)
-    return f"{_second(second)}.{micro:06}+00:00"
+    text = f"{at:07}"  # cutting text is twice as fast as dividing: a history shows many times
+    return f"{_second(text[:-6])}{text[-6:]}+00:00"
 
 
 def shown_session(cold: Cold, hot: Hot) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 from msgspec.structs import replace
 
-from ...exceptions import StorageError, StorageNotFoundError
+from ...exceptions import StorageConflictError, StorageError, StorageExistsError, StorageNotFoundError
 from ...types import Stat, Unfinished, WriteOptions
 from .._staging import Crc, Receipt, Staged, fitting, gone, pieces
 from ..handles import Part
@@ -53,7 +53,7 @@ class GcsParts(Staged):
             if token is None:
                 self._id = self._begun()
             elif self._id == ENDED:
-                self._head()
+                self._head(self._key)
                 self._ended_upload = True
             else:
                 self._compare()
@@ -100,10 +100,24 @@ class GcsParts(Staged):
     def _publish(self, parts: list[Receipt], size: int, hashes: Mapping[str, str]) -> Stat:
         made = None if self._ended_upload else self._complete(parts or [self._store(0, b"")], size)
         if self._key == self._target.key:
-            return made or self._head()
-        stat = copy_object(self._target, self._client, self._key, None, lambda n: None)
+            return made or self._head(self._key)
+        stat = self._placed(size)
         self._sweep()
         return stat
+
+    def _placed(self, size: int) -> Stat:
+        """The server copies what was staged to its place, if the condition holds."""
+        try:
+            return copy_object(self._target, self._client, self._key, None, lambda n: None)
+        except (StorageExistsError, StorageConflictError):
+            # After a lost answer the object in the way may be our own.
+            stat = self._head(self._target.key) if self._lost else None
+            if stat is None or not self._is_ours(stat, size):
+                raise
+            return stat
+        except Exception:  # a driver call that was not refused: what it asked for may have been done
+            self._lost = True
+            raise
 
     def _complete(self, parts: list[Receipt], size: int) -> Stat | None:
         """Ends the upload; one whose answer was lost may have ended. The facts of what it made, if they are told."""
@@ -122,8 +136,8 @@ class GcsParts(Staged):
             if not (self._lost and status_of(error) == 404):
                 self._lost |= status_of(error) >= 500
                 raise
-            stat = self._head()
-            if stat.size != size or stat.hashes.get("crc32c") != self.digests.get("crc32c"):
+            stat = self._head(self._key)
+            if not self._is_ours(stat, size):
                 raise
         except Exception:  # a driver call without an answer: what it asked for may have been done
             self._lost = True
@@ -131,8 +145,11 @@ class GcsParts(Staged):
         self._ended_upload = True
         return stat
 
-    def _head(self) -> Stat:
-        answer = self._client.send("HEAD", self._client.media(self._key))
+    def _is_ours(self, stat: Stat, size: int) -> bool:
+        return stat.size == size and stat.hashes.get("crc32c") == self.digests.get("crc32c")
+
+    def _head(self, key: str) -> Stat:
+        answer = self._client.send("HEAD", self._client.media(key))
         return stat_of_headers(self.path, answer.headers, versions=self._target.versions)
 
     def _drop(self) -> None:

@@ -127,6 +127,26 @@ class TestMiniStack(BackendSuite):
         backend.close()
 
 
+class TestSeaweedFSExact(TestSeaweedFS):
+    """The same without obstore."""
+
+    @pytest.fixture
+    def backend(self, seaweedfs_bucket: Mapping[str, str]) -> Iterator[StorageBackend]:
+        backend = backend_of(**entry_in(seaweedfs_bucket), engine="exact")
+        yield backend
+        backend.close()
+
+
+class TestMiniStackExact(TestMiniStack):
+    """The same without obstore."""
+
+    @pytest.fixture
+    def backend(self, ministack_bucket: Mapping[str, str]) -> Iterator[StorageBackend]:
+        backend = backend_of(**entry_in(ministack_bucket), engine="exact")
+        yield backend
+        backend.close()
+
+
 class TestSeaweedFSVersioned(BackendSuite):
     lacks = TestSeaweedFS.lacks
     unkept = frozenset({"ordered"})

@@ -146,7 +146,7 @@ def test_checksum_goes_with_the_bytes(
     proxied: Open, proxy: FaultProxy, checksum: str, header: str, small_parts: None
 ) -> None:
     """Of the whole in one PUT, of each part of more; and what was sent is what the server kept."""
-    backend = proxied(checksum=checksum)
+    backend = proxied(checksum=checksum, engine="exact")
     algorithm = header.rpartition("-")[2]
     small, large = os.urandom(1000), os.urandom(5 * MIB + 1)
     backend.put("small", small)
@@ -171,7 +171,7 @@ def test_auto_falls_back_to_md5(request: pytest.FixtureRequest, opened: Open, s3
     """A server that refuses CRC32C, and one that ignores it: from the second object on each gets MD5 at once."""
     server = request.getfixturevalue(name)
     proxy = s3_proxy(server)
-    backend = opened(server.through(proxy.endpoint), bucket=server.make_bucket())
+    backend = opened(server.through(proxy.endpoint), bucket=server.make_bucket(), engine="exact")
     backend.put("f", b"1")
     proxy.forget()
     backend.put("g", b"2")
@@ -180,7 +180,7 @@ def test_auto_falls_back_to_md5(request: pytest.FixtureRequest, opened: Open, s3
 
 
 def test_auto_falls_back_in_every_thread(ministack: S3Endpoint, opened: Open) -> None:
-    backend = opened(ministack, bucket=ministack.make_bucket())
+    backend = opened(ministack, bucket=ministack.make_bucket(), engine="exact")
     start = threading.Barrier(8)
 
     def put(number: int) -> None:
@@ -192,7 +192,8 @@ def test_auto_falls_back_in_every_thread(ministack: S3Endpoint, opened: Open) ->
     assert len(entries(backend.scan(""))) == 8
 
 
-def test_damage_is_refused(backend: S3Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_is_refused(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = opened(engine="exact")
     monkeypatch.setattr(backend._checksums, "of", lambda data: {"ContentMD5": "yB5yjZ1ML2NvBn+JzBSGLA=="})
     with pytest.raises(StorageCorruptedError) as caught:
         backend.put("f", b"1")

@@ -20,6 +20,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore import UNSIGNED
+from botocore.exceptions import NoCredentialsError
 from fsspec.asyn import get_loop, reset_lock
 from msgspec import field
 
@@ -55,6 +56,7 @@ class S3Options(NetworkOptions, frozen=True, kw_only=True):
     verify_tls: bool = True
     checksum: Literal["auto", "crc32c", "sha256", "md5", "none"] = "auto"
     markers: bool = True
+    engine: Literal["auto", "exact"] = "auto"
     client_options: dict[str, Any] = field(default_factory=dict)
     """More settings of `botocore.config.Config`, such as `proxies` or `user_agent_extra`."""
 
@@ -155,6 +157,20 @@ class Connection:
         own = {"s3": {"addressing_style": options.addressing} | options.client_options.get("s3", {})}
         return settings | options.client_options | own
 
+    def credentials(self) -> Answer:
+        """Who signs now, in the words of obstore: as configured, else what the client found, refreshed where due."""
+        options = self.options
+        if options.access_key is not None and options.secret_key is not None:
+            key, secret, token, until = options.access_key, str(options.secret_key), options.session_token, None
+        else:
+            found = self.client._request_signer._credentials
+            if found is None:
+                raise NoCredentialsError
+            frozen = self.local(lambda client: found.get_frozen_credentials())
+            key, secret, token = frozen.access_key, frozen.secret_key, frozen.token
+            until = getattr(found, "_expiry_time", None)
+        return {"access_key_id": key, "secret_access_key": secret, "token": token, "expires_at": until}
+
     # --- running ---
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
@@ -220,10 +236,19 @@ class Connection:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def _take_slot(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        if not self._slots.acquire(timeout=self.options.timeout):
+        try:
+            self.take_slot()
+        except StorageTimeoutError:
             coroutine.close()
+            raise
+
+    def take_slot(self) -> Callable[[], object]:
+        """Waits for leave to use one more connection; returns how to give it back."""
+        slots = self._slots
+        if not slots.acquire(timeout=self.options.timeout):
             most = self.options.max_connections
             raise StorageTimeoutError(f"all {most} connections are busy; close readers or raise 'max_connections'")
+        return slots.release
 
     # --- the end ---
 

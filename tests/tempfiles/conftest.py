@@ -134,3 +134,23 @@ def in_fork() -> Callable[[Callable[[], object]], None]:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
     return in_fork
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A tree outside that looks like one of ours and must survive everything."""
+    victim = tmp_path / "victim"
+    (victim / "o-1" / "f").mkdir(parents=True)
+    (victim / "o-1" / "f" / "precious").write_bytes(b"precious")
+    (victim / "precious").write_bytes(b"precious")
+    return victim
+
+
+@pytest.fixture
+def unharmed(victim: Path) -> Callable[[], bool]:
+    before = tree(victim)
+    return lambda: tree(victim) == before
+
+
+def tree(root: Path) -> dict[str, bytes | None]:
+    return {str(path.relative_to(root)): path.read_bytes() if path.is_file() else None for path in root.rglob("*")}

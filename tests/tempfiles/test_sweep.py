@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,27 +14,7 @@ import pytest
 
 from genro_storage.tempfiles import SweepReport, TempFileManager
 
-SOAK = float(os.environ.get("GENRO_SOAK", "0.02"))
-
-
-@pytest.fixture
-def victim(tmp_path: Path) -> Path:
-    """A tree outside that looks like one of ours and must survive everything."""
-    victim = tmp_path / "victim"
-    (victim / "o-1" / "f").mkdir(parents=True)
-    (victim / "o-1" / "f" / "precious").write_bytes(b"precious")
-    (victim / "precious").write_bytes(b"precious")
-    return victim
-
-
-@pytest.fixture
-def unharmed(victim: Path) -> Callable[[], bool]:
-    before = tree(victim)
-    return lambda: tree(victim) == before
-
-
-def tree(root: Path) -> dict[str, bytes | None]:
-    return {str(path.relative_to(root)): path.read_bytes() if path.is_file() else None for path in root.rglob("*")}
+from .conftest import tree
 
 
 def patched_once(monkeypatch: pytest.MonkeyPatch, name: str, before: Callable[[Any], bool]) -> list[str]:
@@ -319,86 +298,3 @@ def test_one_failure_does_not_stop_the_rest(manager, dead, base, monkeypatch, ca
     assert sum(data is not None for data in tree(first).values()) == 1
     assert f"Failed to remove {first}" in caplog.text
     assert manager.sweep() == SweepReport(1, 0, {})
-
-
-# --- crashes and races
-
-
-def test_a_sweeper_killed_in_the_middle(start, dead, base, owners) -> None:
-    process = start("""
-        real, calls = os.unlink, []
-        def unlink(*args, **kwargs):
-            calls.append(1)
-            if len(calls) == 30:
-                die()
-            real(*args, **kwargs)
-        m.lease_fd
-        say("ready")
-        sys.stdin.readline()
-        os.unlink = unlink
-        m.sweep()
-    """)
-    assert process.line() == "ready"
-    for _ in range(3):
-        dead(20)
-    process.go()
-    assert process.ends() == -9
-    assert 2 <= len(owners()) <= 4
-    with TempFileManager(base) as manager:
-        manager.create_file()
-        assert owners() == {Path(manager.nodes_dir).parent.name}
-
-
-def test_eight_racing_sweepers(start, dead, base) -> None:
-    sweepers = [
-        start("""
-            say("ready")
-            sys.stdin.readline()
-            report = m.sweep()
-            say(f"{report.removed} {len(report.failed)}")
-        """)
-        for _ in range(8)
-    ]
-    for sweeper in sweepers:
-        assert sweeper.line() == "ready"
-    for _ in range(60):
-        dead(10)
-    for sweeper in sweepers:
-        sweeper.go()
-    counts = [tuple(map(int, sweeper.line().split())) for sweeper in sweepers]
-    assert sum(removed for removed, _ in counts) == 60
-    assert sum(failed for _, failed in counts) == 0
-    assert [path.name for path in base.iterdir()] == [".sweep"]
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_killed_at_random_while_creating(start, base, victim, unharmed) -> None:
-    code = """
-        owner = os.path.dirname(m.nodes_dir)
-        say(owner)
-        sys.stdin.readline()
-        for number in range(1000):
-            m.create_file(data=b"x")
-        say("done")
-        sys.stdin.readline()
-    """
-    for _ in range(max(1, round(50 * SOAK))):
-        processes = [start(code) for _ in range(4)]
-        folders = [Path(process.line()) for process in processes]
-        for process in processes:
-            process.go()
-        for process in processes[:2]:
-            time.sleep(random.uniform(0, 0.2))  # the moment of death is what varies
-            process.kill()
-        assert [process.line() for process in processes[2:]] == ["done", "done"]
-        with TempFileManager(base) as manager:
-            report = manager.sweep()
-        assert (report.removed, report.failed) == (2, {})
-        assert [folder.exists() for folder in folders] == [False, False, True, True]
-        assert [len(os.listdir(folder / "f")) for folder in folders[2:]] == [1000, 1000]
-        for process in processes[2:]:
-            process.go()
-            assert process.ends() == 0
-    assert unharmed()
-    assert [path.name for path in base.iterdir()] == [".sweep"]

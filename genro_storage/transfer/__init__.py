@@ -11,7 +11,7 @@ from .call import Call
 from .crew import flow_of
 from .events import TransferEvent
 from .inline import into_path
-from .landing import compared, landed
+from .landing import closed, compared, landed
 from .listing import OutOfOrder
 from .options import SYNC_ONLY, CopyOptions, options_from
 from .places import same_place
@@ -123,5 +123,5 @@ def _is_set(options: CopyOptions, name: str) -> bool:
 
 def _transfer(operation: str, source: Place, target: Place, options: CopyOptions, slash: bool) -> TransferReport:
     flow = flow_of(options)
-    landing = flow.waited(lambda: landed(source, target, options, slash=slash, operation=operation))
+    landing = flow.waited(lambda: landed(source, target, options, slash=slash, operation=operation), closed)
     return Call(operation, landing, options, (source, target), flow).run()

@@ -68,6 +68,12 @@ def landed(source: Place, target: Place, options: CopyOptions, *, slash: bool, o
         raise
 
 
+def closed(landing: Landing) -> None:
+    """Lets go of what a landing opened that came when nobody waited for it any more."""
+    if landing.opened is not None:
+        landing.opened.close()
+
+
 def _judge_permissions(source: Place, target: Place, moving: bool, deleting: bool) -> None:
     target.mount.require(Level.readwrite, "write", target.path)
     if deleting:

@@ -24,7 +24,7 @@ from .landing import Landing, missing
 from .listing import Listing
 from .moving import Removal, Survey, renamed, survey
 from .options import CopyOptions
-from .places import fault, of_its_kind, shown
+from .places import of_its_kind, placed, shown
 from .plan import SYMLINK, Action, Entry, actions
 from .report import TransferReport
 from .rules import rules_of
@@ -110,13 +110,15 @@ class Call:
         entry = self._entry()
         rules = rules_of(self._landing, self._options, self._nodes, self._report)
         there = []
-        if (rules.skips.strategy is not SkipStrategy.NEVER or not rules.overwrite) and (stat := self._flow.waited(self._there)):
+        if (rules.skips.strategy is not SkipStrategy.NEVER or not rules.overwrite) and (
+            stat := self._flow.waited(self._there)
+        ):
             there = [Entry(entry.relpath, entry.key, stat)]
         plan = actions([entry], there, rules)
         action = next(findings(plan) if self._report.operation == "compare" else plan)
         if action.error is None:
             return action
-        return replace(action, error=fault(type(action.error), str(action.error), self._landing.target))
+        return replace(action, error=placed(action.error, self._landing.target))
 
     def _there(self) -> Stat | None:
         mount, path, _ = self._landing.target

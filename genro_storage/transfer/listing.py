@@ -15,7 +15,7 @@ from ..exceptions import StorageError, StorageNotFoundError, StoragePathError, U
 from ..mount import Mount
 from ..types import Place, Stat
 from .flow import Flow
-from .places import At, fault, is_within, real_path
+from .places import At, fault, is_within, placed, real_path
 from .plan import Action, Entry, Rules, actions
 
 
@@ -279,11 +279,9 @@ def _at_once(found: Iterator[Action], later: Later | None) -> Iterator[Action]:
 
 
 def _placed(action: Action, target: Listing) -> Action:
-    """Tells an error of the plan, which knows relative names only, where it happened."""
-    error = action.error
-    if error is None or error.mount is not None:
+    if action.error is None:
         return action
-    return replace(action, error=fault(type(error), error.message, target.below(action.entry.relpath)))
+    return replace(action, error=placed(action.error, target.below(action.entry.relpath)))
 
 
 class _Acted:

@@ -45,6 +45,15 @@ def fault(kind: type[Error], reason: str, place: Place, operation: str = "copy")
     return kind(f"{reason}: '{shown(place)}'", operation=operation, mount=place.mount.name, path=place.path)
 
 
+def placed(error: StorageError, place: Place) -> StorageError:
+    """An error of the plan, which knows relative names only, as one that says where it happened."""
+    if error.mount is not None:
+        return error
+    told = fault(type(error), error.message, place)
+    told.__cause__ = error.__cause__
+    return told
+
+
 def same_place(a: Place, b: Place) -> bool:
     """Whether both name the same bytes now: through relative mounts, two mounts of one bucket, links or hard links."""
     one, other = a.mount.backend, b.mount.backend

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import __version__
 from ..exceptions import StorageError, StorageWarning
+from . import logs
 from .console import PROGRAM, Console, flush
 from .failures import CLOSED_PIPE, OK, USAGE, CommandError, Interrupted
 from .parser import main_parser, parse_verb, split_paths
@@ -110,7 +111,7 @@ def _command(arguments: list[str]) -> int:
     console = Console(json=options.json, quiet=options.quiet, verbose=options.verbose, progress=not options.no_progress)
     _tell_warnings(console)
     try:
-        with closing(Places(options.config)) as places:
+        with logs.configured(os.environ), closing(Places(options.config)) as places:
             return verb.run(Session(console, places), options)
     except (StorageError, CommandError) as error:
         return console.error(error)

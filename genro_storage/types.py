@@ -81,8 +81,9 @@ class WriteOptions(Struct, frozen=True, gc=False):
 class Unfinished(Struct, frozen=True, gc=False):
     """A staged write that was never committed.
 
-    `path`: what it was to become (of a local file with a very long name its beginning). `token`: opens it again.
-    `started`: POSIX seconds; on a local disk the time of the last part.
+    `path`: what it was to become (of a local file with a very long name its beginning). `token`: opens it again; where
+    the storage has no `parts`, `path` is the hidden file itself, which `delete` removes. `started`: POSIX seconds; of
+    files the time of the last change.
     """
 
     path: str

@@ -19,14 +19,12 @@ from ..exceptions import (
     UnsupportedOperation,
 )
 from ..paths import join, refuse_climbing
-from ..types import PLAIN, Stat, WriteOptions
+from ..types import PLAIN, Stat, Unfinished, WriteOptions
 from ._fsspec import SPOOL, Spool, span
+from ._leftovers import HIDDEN, leftovers
 from ._pool import Pool, Refused, ServerReader, ServerWriter, Session, survives
 from .base import PAGE, BackendReader, BytesReader, StorageBackend, no_version, order
 from .options import Context
-
-HIDDEN = ".genro-w-"
-"""Begins the names of files being written."""
 
 
 class ServerStorage(StorageBackend):
@@ -195,6 +193,9 @@ class ServerStorage(StorageBackend):
             except BaseException:
                 self._forget(session, hidden)
                 raise
+
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        return leftovers(self, path, older_than)
 
     def _target(self, session: Session, path: str) -> tuple[str, int | None]:
         """Where a file of this name is to be, and the mode that the one there now has."""

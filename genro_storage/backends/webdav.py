@@ -21,9 +21,10 @@ from ..exceptions import (
     StoragePathError,
     UnsupportedOperation,
 )
-from ..types import PLAIN, Features, Stat, WriteOptions
+from ..types import PLAIN, Features, Stat, Unfinished, WriteOptions
 from ._dav import FACTS, DavWriter, Member, failures, members
 from ._http import HttpStorage, PasswordKeys
+from ._leftovers import HIDDEN, leftovers
 from .base import BackendReader, BytesReader, StorageBackend, Tick, check_size, conflict, no_version, order
 from .options import Context, Url
 
@@ -242,6 +243,9 @@ class WebDavBackend(HttpStorage):
             except Exception:  # noqa: BLE001 - a driver call after another failed: that failure is told
                 pass
 
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        return leftovers(self, path, older_than)
+
     # --- removing and making ---
 
     def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
@@ -342,7 +346,7 @@ class WebDavBackend(HttpStorage):
 
 
 def _beside(path: str) -> str:
-    return f"{path.rpartition('/')[0]}/.genro-{secrets.token_hex(6)}".lstrip("/")
+    return f"{path.rpartition('/')[0]}/{HIDDEN}{secrets.token_hex(6)}".lstrip("/")
 
 
 def _chunks(data: IO[bytes]) -> Iterator[bytes]:

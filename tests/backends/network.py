@@ -19,7 +19,9 @@ from smbprotocol.connection import Commands, Connection
 from genro_storage import StorageManager
 from genro_storage.backends import _ssh
 from genro_storage.backends._azure import client as azure_client
+from genro_storage.backends.ftp import FtpSession
 from genro_storage.backends.smb import SmbSession
+from genro_storage.backends.webdav import WebDavBackend
 from tests.servers.azure import AzureEndpoint
 from tests.servers.caddy import Caddy
 from tests.servers.faultproxy import FaultProxy
@@ -52,6 +54,8 @@ class Place:
     fixture: ClassVar[str]
     """Of the server, in `tests.servers.fixtures`."""
     writes: ClassVar[bool] = True
+    last: ClassVar[tuple[type, str] | None] = None
+    """The driver's method that gives a new file its name, where it was sent under a hidden one."""
     proxy: Any
 
     def __init__(self, server: Any) -> None:
@@ -261,6 +265,7 @@ class Wire(Folder):
 class Sftp(Wire):
     type, fixture = "sftp", "sshd"
     session = _ssh.SshSession
+    last = _ssh.SshSession, "rename"
 
     def counting(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[str]]:
         """By the client's own door: nobody in between can read them."""
@@ -295,6 +300,7 @@ class Sftp(Wire):
 class Smb(Wire):
     type, fixture = "smb", "samba"
     session = SmbSession
+    last = SmbSession, "rename"
 
     def counting(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[str]]:
         """By the client's own door, as it does to sftp."""
@@ -326,6 +332,7 @@ class Smb(Wire):
 
 class FtpPlace(Wire):
     type, fixture = "ftp", "ftp"
+    last = FtpSession, "rename"
     server: Ftp
     proxy: FtpProxy
 
@@ -362,6 +369,7 @@ class FtpPlace(Wire):
 class Dav(Folder):
     type, fixture = "webdav", "webdav"
     second = "/d/sub"
+    last = WebDavBackend, "_land"
     server: WebDav
 
     def deny_write(self) -> None:

@@ -35,7 +35,7 @@ from tests.servers.ftp import Ftp
 LACKS = OBJECT_STORE | {
     *("atomic_if_absent", "atomic_if_match", "content_type", "copy_from", "delete_many", "edit", "free_space"),
     *("hashes", "if_absent", "if_match", "implied_dirs", "keeps_mode", "metadata", "readlink", "surrogates"),
-    *("parts", "set_mode", "symlink", "unfinished", "walk"),
+    *("parts", "set_mode", "symlink", "walk"),
 }
 SAYABLE = tuple(name for name in NAMES if "\n" not in name and "\r" not in name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
@@ -83,3 +84,28 @@ def test_nodes_and_managers_go_to_other_processes(manager: StorageManager) -> No
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         assert list(pool.map(read, [node] * 4)) == [FILES["d/f"]] * 4
         assert pool.submit(size, manager).result() == len(FILES["d/f"])
+
+
+@forks
+@pytest.mark.parametrize(
+    "place", [pytest.param(row, id=row.type, marks=pytest.mark.server) for row in TABLE if row.last], indirect=True
+)
+def test_a_killed_writer(place: Place, manager: StorageManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the last byte and the name: hidden from all listings, found and removed by who asks for it."""
+    mount = manager.node("m:").mount
+
+    def killed(number: int) -> None:
+        assert place.last is not None
+        monkeypatch.setattr(*place.last, lambda *args, **keys: os.kill(os.getpid(), signal.SIGKILL))
+        mount.put("d/sub/new", b"never seen")
+
+    assert in_children(1, killed) == [-signal.SIGKILL]
+    assert [node.path for node, _ in manager.node("m:").scan(recursive=True) if node.is_file] == sorted(FILES)
+    assert mount.unfinished("", older_than=3600) == []
+    (found,) = mount.unfinished("", older_than=-60)
+    assert found.path == f"d/sub/{found.token}"
+    assert mount.unfinished("d", older_than=-60) == [found]
+    assert mount.unfinished("d/f", older_than=-60) == mount.unfinished("absent", older_than=-60) == []
+    assert mount.get(found.path)[0] == b"never seen"
+    mount.delete(found.path)
+    assert mount.unfinished("", older_than=-60) == []

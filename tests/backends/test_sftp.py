@@ -33,7 +33,7 @@ from tests.servers.sshd import Sshd
 
 LACKS = OBJECT_STORE | {
     *("atomic_if_match", "content_type", "copy_from", "delete_many", "edit", "free_space", "hashes", "if_match"),
-    *("implied_dirs", "metadata", "parts", "unfinished", "walk"),
+    *("implied_dirs", "metadata", "parts", "walk"),
 }
 
 

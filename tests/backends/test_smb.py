@@ -36,7 +36,6 @@ LACKS = OBJECT_STORE | {
     *(
         "free_space",
         "parts",
-        "unfinished",
         "hashes",
         "if_absent",
         "if_match",

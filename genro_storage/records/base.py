@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from .._bridge import settled
 from ..exceptions import RecordTooLargeError, StorageTimeoutError, VersionConflictError
+from ..observe import SIZES, RecordMeter
 
 if TYPE_CHECKING:
     from .blocking import BlockingRecords
@@ -107,6 +108,8 @@ class RecordStore(ABC):
 
     def __init__(self, *, clock: Clock = now) -> None:
         self.clock = clock
+        self.meter: RecordMeter | None = None
+        """Set by whoever wants to know what is asked of this store."""
         self._blocking: BlockingRecords | None = None
 
     # --- the calls ---
@@ -114,13 +117,15 @@ class RecordStore(ABC):
     async def get(self, space: str, key: str) -> Record | None:
         """The record, None where it is absent or expired."""
         judge_name(space, key)
-        return await self._get(space, key)
+        call = self._get(space, key)
+        return await (call if self.meter is None else self.meter.measured("get", call))
 
     async def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Record | None]:
         """As `get`, for each (space, key); one moment where `features.snapshot_scan`."""
         for space, key in keys:
             judge_name(space, key)
-        return await self._get_many(keys)
+        call = self._get_many(keys)
+        return await (call if self.meter is None else self.meter.measured("get", call))
 
     async def scan(
         self, space: str, *, after: str = "", until: str | None = None, limit: int | None = None, reverse: bool = False
@@ -140,7 +145,8 @@ class RecordStore(ABC):
             raise ValueError(f"limit is a number of records or None, not {limit}")
         if limit == 0 or until == "":
             return []
-        return await self._scan(space, after, until, limit, reverse)
+        call = self._scan(space, after, until, limit, reverse)
+        return await (call if self.meter is None else self.meter.measured("scan", call))
 
     async def commit(self, changes: Sequence[Change]) -> list[int]:
         """All changes or none; returns the version of each (`Delete` 0, `Check` its `expect`).
@@ -155,7 +161,11 @@ class RecordStore(ABC):
             ValueError: none or more than 1000 changes, one (space, key) twice, a name that cannot be one.
         """
         judge_changes(changes, self.features.max_data)
-        return await settled(self._commit(changes))
+        call = settled(self._commit(changes))
+        if self.meter is None:
+            return await call
+        self.meter.add("genro_records_commit_batch_size", len(changes), SIZES)
+        return await self.meter.measured("commit", call)
 
     async def initialize(self) -> None:
         """Connects, and makes or upgrades what is kept; idempotent.

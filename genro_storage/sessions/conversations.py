@@ -98,6 +98,7 @@ class Conversations(Lifecycle):
         while first is None:
             await self._needed(session_id)
             first = await self.lanes.add(session_id, Delta(messages=tuple(packed)))
+        self.meter.count("genro_sessions_messages_total", len(packed))
         return first
 
     async def _needed(self, session_id: str) -> None:

@@ -20,18 +20,21 @@ from ..exceptions import (
 from ..records.base import Change, Check, Delete, Put
 from . import codec
 from .garbage import left
+from .health import Health
 from .keys import ACTIVE, COLD, EXPIRY, HOT, by_status, by_user, incarnation, judged_id, quoted, timed
 from .lanes import TRIES, Delta, Edited, State, read_state
 from .models import ACTIVE as OPEN
 from .models import Cold, Hot, cold_of, pack, shown_session
 from .options import micros
-from .shared import Shared, judged_metadata, judged_size
+from .shared import judged_metadata, judged_size
 
 _UPDATES = ("status", "metadata")
 _AT_ONCE = 32
+STATUSES = 8
+"""Different labels of a metric."""
 
 
-class Lifecycle(Shared):
+class Lifecycle(Health):
     """`create get update end reopen delete` of one session, and of many."""
 
     async def create_session(
@@ -103,9 +106,12 @@ class Lifecycle(Shared):
             cold = state.cold
             if cold.status != status or cold.ended_at is None:
                 cold = replace(cold, status=status, ended_at=now, updated_at=now, version=cold.version + 1)
-            return _edited(state, cold, now, Delta(), True)
+            return _edited(state, cold, now, Delta(), cold is not state.cold)
 
-        return await self.lanes.edit(session_id, edit) is not None
+        ended = await self.lanes.edit(session_id, edit)
+        if ended:
+            self.meter.count("genro_sessions_ended_total", status=self._status_label(status))
+        return ended is not None
 
     async def reopen_session(self, session_id: str) -> bool:
         """Makes an ended session active again; False when there is no session."""
@@ -176,6 +182,7 @@ class Lifecycle(Shared):
                 expect, old, buried = await self._expired(key)
             else:
                 self.lanes.remember(session_id, hot, versions[1])
+                self.meter.count("genro_sessions_created_total")
                 if old:
                     await self._collected(old)
                 return State(cold, versions[0], hot, versions[1]), True
@@ -218,6 +225,12 @@ class Lifecycle(Shared):
             return False
         await self._collected(inc)
         return True
+
+    def _status_label(self, status: str) -> str:
+        """The status, or "other" once eight others were seen: labels come from users and must stay few."""
+        if len(self._statuses) < STATUSES:
+            self._statuses.add(status)
+        return status if status in self._statuses else "other"
 
     def _updated(self, cold: Cold, wanted: Mapping[str, Any], now: int) -> Cold:
         status = wanted.get("status", cold.status)

@@ -11,12 +11,13 @@ from .._bridge import LoopThread
 from ..records.base import RecordStore
 from .checkpoints import Checkpoints
 from .exports import Exports
+from .interfaces import ICheckpointerBackend, IStorageBackend
 from .options import session_options
 
 T = TypeVar("T")
 
 
-class SessionStore(Exports, Checkpoints):
+class SessionStore(Exports, Checkpoints, IStorageBackend, ICheckpointerBackend):
     """Sessions and all that hangs under them, over any `RecordStore`; may be called from any event loop and thread.
 
     Every call is awaited; `sync` is the same face for blocking callers. Opened by the first call. The options are those

@@ -73,6 +73,8 @@ class Upkeep(Listing):
         drop = Delete(space, entry.key, expect=entry.version)
         if hot is None or (space == ACTIVE and hot.last_activity <= until):
             gone = await self._removed(session_id, idle_since=until)
+            if gone:
+                self.meter.count("genro_sessions_expired_total")
             if gone or hot is None:  # else it was used meanwhile: the entry is still a lower bound
                 await self._filed([drop])
             return int(gone)

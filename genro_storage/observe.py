@@ -1,0 +1,132 @@
+"""What happened, counted in constant memory: counters, histograms and recent latencies, also as Prometheus text."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+LATENCIES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of buckets, seconds."""
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+RECENT = 1024
+"""Latencies kept for percentiles."""
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Histogram:
+    """Cumulative buckets as Prometheus has them, and the latest values for percentiles."""
+
+    def __init__(self, bounds: Sequence[float] = LATENCIES) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+        self.least = self.most = 0.0
+        self.recent: deque[float] = deque(maxlen=RECENT)
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+        self.least = min(self.least, value) if self.recent else value
+        self.most = max(self.most, value)
+        self.recent.append(value)
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+    def percentile(self, percent: float) -> float:
+        """Of the latest values; 0 where there are none."""
+        values = sorted(self.recent)
+        return values[min(len(values) - 1, int(len(values) * percent / 100))] if values else 0.0
+
+    def lines(self, name: str, labels: Labels) -> list[str]:
+        """The lines of the exposition format."""
+        lines, total = [], 0
+        for bound, count in zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True):
+            total += count
+            lines.append(f"{name}_bucket{_shown((*labels, ('le', bound)))} {total}")
+        return [*lines, f"{name}_sum{_shown(labels)} {self.total}", f"{name}_count{_shown(labels)} {total}"]
+
+
+class Meter:
+    """Named counters and histograms with labels; thread-safe. `common` labels stand on every one."""
+
+    def __init__(self, **common: str) -> None:
+        self._common: Labels = tuple(common.items())
+        self._lock = threading.Lock()
+        self._counters: dict[str, dict[Labels, float]] = {}
+        self._histograms: dict[str, dict[Labels, Histogram]] = {}
+
+    def count(self, name: str, number: float = 1, **labels: str) -> None:
+        """Adds to a counter."""
+        key = tuple(labels.items())
+        with self._lock:
+            told = self._counters.setdefault(name, {})
+            told[key] = told.get(key, 0) + number
+
+    def add(self, name: str, value: float, bounds: Sequence[float] = LATENCIES, **labels: str) -> None:
+        """Adds a value to a histogram."""
+        key = tuple(labels.items())
+        with self._lock:
+            told = self._histograms.setdefault(name, {})
+            histogram = told.get(key)
+            if histogram is None:
+                histogram = told[key] = Histogram(bounds)
+            histogram.add(value)
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of a counter over all labels that include these."""
+        wanted = set(labels.items())
+        with self._lock:
+            return sum(number for key, number in self._counters.get(name, {}).items() if wanted <= set(key))
+
+    def histograms(self, name: str) -> Mapping[Labels, Histogram]:
+        """The histograms of a name by their labels."""
+        with self._lock:
+            return dict(self._histograms.get(name, {}))
+
+    def text(self) -> str:
+        """Everything in Prometheus' exposition format."""
+        lines: list[str] = []
+        with self._lock:
+            for name, numbers in self._counters.items():
+                lines.append(f"# TYPE {name} counter")
+                lines += [f"{name}{_shown(self._common + key)} {number:g}" for key, number in numbers.items()]
+            for name, told in self._histograms.items():
+                lines.append(f"# TYPE {name} histogram")
+                for key, histogram in told.items():
+                    lines += histogram.lines(name, self._common + key)
+        return "\n".join([*lines, ""])
+
+
+class RecordMeter(Meter):
+    """What is asked of a record store, under the names that the specification fixes."""
+
+    async def measured(self, operation: str, call: Awaitable[T]) -> T:
+        """Awaits a call and counts it, its time and its outcome."""
+        start = time.perf_counter()
+        outcome = "ok"
+        try:
+            return await call
+        except BaseException as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self.add("genro_records_operation_seconds", time.perf_counter() - start, op=operation)
+            self.count("genro_records_operations_total", op=operation, outcome=outcome)
+            if outcome == "VersionConflictError":
+                self.count("genro_records_conflicts_total")
+
+
+def _shown(labels: Labels) -> str:
+    if not labels:
+        return ""
+    told = ((name, value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")) for name, value in labels)
+    return "{" + ",".join(f'{name}="{value}"' for name, value in told) + "}"

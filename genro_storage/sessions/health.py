@@ -1,0 +1,107 @@
+"""Whether a session store works, and what it did: a real round trip, and counts that cost nothing to read."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from ..exceptions import StorageError, StorageTimeoutError
+from ..observe import Meter, RecordMeter
+from ..records.base import Delete, Put, RecordStore
+from .keys import GARBAGE, META
+from .models import shown_time
+from .options import SessionOptions
+from .shared import Shared
+
+LIMIT = 5.0
+"""Seconds that a round trip may take."""
+PENDING = 1000
+LAYOUT = 1
+"""Version of the key layout that this release writes."""
+
+
+class Health(Shared):
+    """`health_check` and `get_metrics`."""
+
+    def __init__(self, records: RecordStore, options: SessionOptions) -> None:
+        super().__init__(records, options)
+        if records.meter is None:
+            records.meter = RecordMeter(store=records.name)
+        self.meter = Meter()
+        self._statuses: set[str] = set()
+
+    async def health_check(self) -> dict[str, Any]:
+        """Writes, reads and deletes one record within 5 seconds; tells, never raises."""
+        told: dict[str, Any] = {
+            "status": "healthy",
+            "backend": self.records.name,
+            "latency_ms": None,
+            "durability": self.records.durability,
+            "layout": LAYOUT,
+            "pending_gc": None,
+            "pending_reconcile": 0,
+            "warnings": [],
+            "timestamp": shown_time(self.records.clock()),
+        }
+        start = time.perf_counter()
+        try:
+            async with asyncio.timeout(LIMIT):
+                told["pending_gc"] = await self._round_trip()
+        except TimeoutError as error:
+            mine = error if isinstance(error, StorageTimeoutError) else f"no answer within {LIMIT:g} s"
+            told |= {"status": "unhealthy", "error": str(mine)}
+        except StorageError as error:
+            told |= {"status": "unhealthy", "error": str(error)}
+        except Exception as error:  # noqa: BLE001 - a health check tells whatever it is
+            told |= {"status": "unhealthy", "error": f"{type(error).__name__}: {error}"}
+        told["latency_ms"] = round((time.perf_counter() - start) * 1000, 3)
+        if told["pending_gc"]:
+            told["warnings"].append(f"{told['pending_gc']} deletions wait for a sweep")
+        return told
+
+    async def _round_trip(self) -> int:
+        """The number of deletions that wait."""
+        key, data = f"health/{os.urandom(8).hex()}", os.urandom(16)
+        await self.records.commit([Put(META, key, data, expires_at=self.records.clock() + 60_000_000)])
+        found = await self.records.get(META, key)
+        await self.records.commit([Delete(META, key)])
+        if found is None or found.data != data:
+            raise StorageError("what was written could not be read", operation="health_check")
+        return len(await self.records.scan(GARBAGE, limit=PENDING))
+
+    async def get_metrics(self) -> dict[str, Any]:
+        """Counts of this process since it opened the store: operations, errors, latencies in seconds, conflicts."""
+        meter = self.records.meter
+        assert meter is not None
+        operations: dict[str, Any] = {}
+        for labels, histogram in meter.histograms("genro_records_operation_seconds").items():
+            name = dict(labels)["op"]
+            total = meter.value("genro_records_operations_total", op=name)
+            operations[name] = {
+                "count": int(total),
+                "errors": int(total - meter.value("genro_records_operations_total", op=name, outcome="ok")),
+                "mean": histogram.total / max(1, histogram.count),
+                "p50": histogram.percentile(50),
+                "p95": histogram.percentile(95),
+                "p99": histogram.percentile(99),
+            }
+        batches = list(meter.histograms("genro_records_commit_batch_size").values())
+        return {
+            "backend": self.records.name,
+            "operations": operations,
+            "conflicts": int(meter.value("genro_records_conflicts_total")),
+            "commit_batch_size": sum(one.total for one in batches) / max(1, sum(one.count for one in batches)),
+            "queue_depth": getattr(self.records, "queue_depth", 0),
+            "sessions_created": int(self.meter.value("genro_sessions_created_total")),
+            "sessions_ended": int(self.meter.value("genro_sessions_ended_total")),
+            "sessions_expired": int(self.meter.value("genro_sessions_expired_total")),
+            "messages": int(self.meter.value("genro_sessions_messages_total")),
+            "timestamp": shown_time(self.records.clock()),
+        }
+
+    def metrics_text(self) -> str:
+        """The same in Prometheus' exposition format."""
+        meter = self.records.meter
+        return (meter.text() if meter is not None else "") + self.meter.text()

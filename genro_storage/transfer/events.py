@@ -120,7 +120,8 @@ class Teller:
 
     def copied(self, action: Action) -> None:
         self._about("file_done", action)
-        self._call(self._options.on_file, action)
+        if not self._options.dry_run:
+            self._call(self._options.on_file, action)
 
     def skipped(self, action: Action, reason: str) -> None:
         self._about("skip", action, reason=reason)
@@ -143,7 +144,7 @@ class Teller:
         dest = below(self._target, relpath)
         if self.listens:
             self.event("delete", dest=dest, relpath=relpath)
-        if self._options.on_delete is not None:
+        if self._options.on_delete is not None and not self._options.dry_run:
             self._options.on_delete(dest)
 
     def renamed(self, files: int, size: int, found: Iterable[Entry]) -> None:

@@ -163,8 +163,10 @@ class TransferReport(Struct):
         return shown | extra
 
     def __str__(self) -> str:
-        what = f"{self.operation}{' (dry run)' if self.dry_run and self.operation != 'compare' else ''} {self.source} → {self.destination}: "
-        if self.operation == "compare":
+        comparing = self.operation == "compare"
+        what = f"{self.operation}{' (dry run)' if self.dry_run and not comparing else ''}"
+        what += f" {self.source} → {self.destination}: "
+        if comparing:
             what += f"{self.same} same, {self.differ} differ, {self.only_source} only in the first"
             what += f", {self.only_destination} only in the second"
         else:

@@ -12,3 +12,9 @@ from .models import deserialize_session as deserialize_session
 from .models import serialize_message as serialize_message
 from .models import serialize_session as serialize_session
 from .store import SessionStore as SessionStore
+from .stores import MemoryStorageBackend as MemoryStorageBackend
+from .stores import MountStorageBackend as MountStorageBackend
+from .stores import PostgreSQLStorageBackend as PostgreSQLStorageBackend
+from .stores import RedisStorageBackend as RedisStorageBackend
+from .stores import SQLiteStorageBackend as SQLiteStorageBackend
+from .stores import StorageFactory as StorageFactory

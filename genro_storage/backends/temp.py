@@ -52,6 +52,14 @@ _OWN = {"path", "base_dir", "scratch", "cleanup_timeout", "allowed_roots"}
 _PASSED = [name for name in TempOptions.__struct_fields__ if name not in _OWN]
 
 
+def _measured(path: str) -> tuple[int, int, int]:
+    """How many files a real file or directory is, their bytes, and those of the largest."""
+    sizes = [] if os.path.isdir(path) and not os.path.islink(path) else [os.lstat(path).st_size]
+    for folder, _, names in os.walk(path):
+        sizes += [os.lstat(f"{folder}/{name}").st_size for name in names]
+    return len(sizes), sum(sizes), max(sizes, default=0)
+
+
 class LimitedWriter:
     """A writer that asks for room before it writes; a file that is refused leaves nothing."""
 
@@ -143,6 +151,7 @@ class TempBackend(LocalStorage):
             self._current = Tree(os.path.realpath(nodes_dir), self.root, "inside", _DIRECTORY)
             if self.options.path:
                 base_directory(self.options.path, self._current.base, True, _DIRECTORY)
+                self.temp_manager.keep_directory(self.root)
             self._nodes_dir = nodes_dir
         return self._current
 
@@ -185,9 +194,14 @@ class TempBackend(LocalStorage):
         return super().copy_from(source, source_path, path, options, version=version, tick=tick)
 
     def rename_from(self, source: StorageBackend, source_path: str, path: str, options: WriteOptions = PLAIN) -> Stat:
-        if getattr(source, "temp_manager", None) is not self.temp_manager:
-            self._expect(source, source_path)
-        return super().rename_from(source, source_path, path, options)
+        if getattr(source, "temp_manager", None) is self.temp_manager or not isinstance(source, LocalStorage):
+            return super().rename_from(source, source_path, path, options)
+        files, size, largest = _measured(source.native_path(source_path))
+        self.temp_manager.take_room(size, files=files, whole=largest)
+        try:
+            return super().rename_from(source, source_path, path, options)
+        finally:
+            self.temp_manager.landed(size, files)
 
     def _expect(self, source: StorageBackend, path: str) -> None:
         """Refuses a file that is too large before anything of it is here."""

@@ -109,6 +109,17 @@ class Keeper:
             return None
         return identity
 
+    def make_evictable(self, path: str) -> None:
+        """Lets a file that was born here go before its time to make room."""
+        entry = identify(path, None, Entry)
+        if entry is not None:
+            self._registry.add(self._journal(), [(path, entry)], True)
+
+    def evictable(self) -> list[tuple[str, Entry]]:
+        """What may go to make room, the least recently registered or written first."""
+        found = [(self.get_file_age(item[0]) or 0.0, item) for item in self._registry.evictable()]
+        return [item for _, item in sorted(found, key=lambda aged: -aged[0])]
+
     def unregister_file(self, file_path: str) -> bool:
         """Stops managing a file and keeps it; whether it was managed."""
         return bool(self._registry.drop(self._journal(), [absolute(file_path)]))
@@ -132,11 +143,9 @@ class Keeper:
     def get_file_age(self, file_path: str) -> float | None:
         """Seconds since registration, or since the last change of a file born here; None: not managed."""
         path = absolute(file_path)
-        entry = self._registry.entries.get(path)
-        if entry is not None:
-            return max(0.0, self._clocks.monotonic() - entry.born)
         if not self.is_inside(path):
-            return None
+            entry = self._registry.entries.get(path)
+            return None if entry is None else max(0.0, self._clocks.monotonic() - entry.born)
         try:
             return self._clocks.age(os.lstat(path))
         except OSError:
@@ -164,10 +173,17 @@ class Keeper:
             tally = Tally(self._counts.aged)
             clean_born(owner, self.max_age, force, self._policy, self._clocks, self._retries, tally)
             due = self._registry.due(self.max_age, force)
+            if not force:
+                due = [item for item in due if self._is_old(item[0])]
             clean_tracked(self._registry, journal, due, self._policy, clock, tally)
             self._retries.keep(lambda path: path in self._registry.entries or os.path.lexists(path))
             self._conclude(tally, clock() - begun)
         return tally.removed
+
+    def _is_old(self, path: str) -> bool:
+        """Whether it may go: what was born here is as young as its last change, whenever it was registered."""
+        age = self.get_file_age(path)
+        return age is None or age >= self.max_age
 
     def _conclude(self, tally: Tally, duration: float) -> None:
         self._counts.cleaned_up(duration, ["unlink"] * len(tally.failed))

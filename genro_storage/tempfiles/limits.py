@@ -44,7 +44,7 @@ class Limiter(Keeper):
         self.sweep()
         self._known = None
         problem = self._taken(size, files)
-        for path, entry in self._registry.evictable() if problem else ():
+        for path, entry in self.evictable() if problem else ():
             clean_tracked(
                 self._registry, self._journal(), [(path, entry)], self._policy, self._clocks.monotonic,
                 Tally(self._counts.aged),

@@ -130,11 +130,13 @@ class TempFileManager(Teller):
         *,
         name: str | None = None,
         data: bytes | bytearray | memoryview | None = None,
+        evictable: bool = False,
     ) -> str:
         """The absolute path of a new file, 0600, empty or holding `data`.
 
-        `name` is its whole name instead of a random one; if that exists already: `StorageExistsError`. Raises
-        `StoragePathError` for what is no file name, `StorageQuotaError` when space is short (nothing stays).
+        `name` is its whole name instead of a random one; if that exists already: `StorageExistsError`. `evictable`:
+        it may go before its time to make room. Raises `StoragePathError` for what is no file name,
+        `StorageQuotaError` when space is short (nothing stays).
         """
         content = None if data is None else memoryview(data).cast("B")
         with self._newborn(suffix, prefix, name, 0 if content is None else len(content)) as path:
@@ -147,6 +149,8 @@ class TempFileManager(Teller):
                 raise
             finally:
                 os.close(fd)
+        if evictable:
+            self.make_evictable(path)
         return path
 
     def create_dir(self, suffix: str = "", prefix: str = "", *, name: str | None = None) -> str:
@@ -266,6 +270,13 @@ class TempFileManager(Teller):
     def nodes_dir(self) -> str:
         """The absolute path of the directory for a mount's nodes, private to this process: a fork gets another."""
         return self._own().folder("n")
+
+    def keep_directory(self, path: str) -> None:
+        """Has a directory, by its path in `nodes_dir`, stay however old it is and empty, and those above it."""
+        owner = self._own()
+        while path:
+            owner.kept.add(f"n/{path}")
+            path = path.rpartition("/")[0]
 
     # --- life
 

@@ -72,10 +72,9 @@ class Registry:
         return sorted(entries, key=lambda item: item[1].born)
 
     def evictable(self) -> list[tuple[str, Entry]]:
-        """What may go to make room, the least recently registered first."""
+        """What may go to make room."""
         with self.lock:
-            found = [(path, entry) for path, entry in self.entries.items() if entry.evictable]
-        return sorted(found, key=lambda item: item[1].born)
+            return [(path, entry) for path, entry in self.entries.items() if entry.evictable]
 
     def settle(self, ended: list[tuple[str, Entry]], failed: Mapping[str, OSError]) -> None:
         """Forgets what is gone, unless it was registered again meanwhile, and puts off what resisted."""

@@ -12,7 +12,7 @@ import pytest
 from genro_storage import StorageManager
 from genro_storage.backends.local import LocalStorage
 from genro_storage.backends.memory import MemoryBackend
-from genro_storage.backends.options import Octal
+from genro_storage.backends.options import Duration, Octal
 from genro_storage.backends.temp import TempBackend, TempOptions
 from genro_storage.exceptions import StorageError, StoragePathError, StorageQuotaError
 from genro_storage.manager import BUILTIN_MOUNTS
@@ -218,6 +218,43 @@ def test_the_quota_of_a_mount(tmp_path: Path) -> None:
     with pytest.raises(StorageQuotaError, match="max_total_bytes"):
         backend.put("b", bytes(5 * KIB))
     assert stored(backend) == ["a"]
+    backend.close()
+
+
+@pytest.mark.parametrize("limit", [{"max_files": 2}, {"max_total_bytes": 5 * KIB}, {"max_file_bytes": 2 * KIB}])
+def test_a_directory_renamed_into_the_mount_is_charged(tmp_path: Path, limit: dict[str, int]) -> None:
+    """As its files would be one by one; a renamed file too; and within the mount nothing is charged twice."""
+    (tmp_path / "out").mkdir()
+    modes = {"file_mode": Octal(0o600), "dir_mode": Octal(0o700)}
+    other = LocalStorage(LocalStorage.Options(path=str(tmp_path / "out"), **modes))
+    for name in ("d/a", "d/e/b", "d/e/c"):
+        other.put(name, bytes(2 * KIB if name != "d/a" else 3 * KIB))
+    backend = storage(tmp_path, **limit)
+    with pytest.raises(StorageQuotaError, match=next(iter(limit))):
+        backend.rename_from(other, "d", "d")
+    assert stored(backend) == []
+    assert sorted(os.listdir(tmp_path / "out/d")) == ["a", "e"]
+    backend.rename_from(other, "d/e", "e") if "max_files" in limit else backend.rename_from(other, "d/e/b", "b")
+    backend.rename_from(backend, *(("e", "f") if "max_files" in limit else ("b", "f")))
+    if "max_files" in limit:
+        with pytest.raises(StorageQuotaError, match="max_files"):
+            backend.put("more", b"")
+    backend.close()
+
+
+def test_empty_directories_expire(tmp_path: Path) -> None:
+    """When nothing happened in them for `max_age` seconds; the base of the mount stays."""
+    backend = storage(tmp_path, path="sub/dir", max_age=Duration(100), background=False)
+    backend.put("a/b/c", b"1")
+    backend.mkdir("empty")
+    clocks, top = backend.temp_manager._clocks, Path(backend.temp_manager.nodes_dir) / "sub/dir"
+    clocks.offset += 90
+    assert backend.temp_manager.cleanup() == 0
+    assert sorted(os.listdir(top)) == ["a", "empty"]
+    clocks.offset += 101
+    assert backend.temp_manager.cleanup() == 1
+    assert os.listdir(top) == []
+    backend.put("a/b/c", b"1")
     backend.close()
 
 

@@ -110,6 +110,25 @@ def test_evictable_files_go_least_recently_registered_first(base: Path, tmp_path
             manager.create_file(data=bytes(2 * KIB))
 
 
+def test_evictable_files_born_here(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least recently written goes first, and what is not evictable not at all; writing makes it no older."""
+    with TempFileManager(base, max_files=3) as manager:
+        first, kept, second = (manager.create_file(data=b"x", evictable=name != "k") for name in "akb")
+        Path(first).write_bytes(b"written again")
+        manager.create_file()
+        assert [os.path.exists(path) for path in (first, kept, second)] == [True, True, False]
+        manager.create_file()
+        assert [os.path.exists(path) for path in (first, kept)] == [False, True]
+        with pytest.raises(StorageQuotaError):
+            manager.create_file()
+        manager.clear_all()
+        path = manager.create_file(evictable=True)
+        manager._clocks.offset += 3601
+        monkeypatch.setattr(manager._clocks, "age", lambda st: 0.0)  # as if just written
+        assert manager.cleanup() == 0
+        assert os.path.exists(path)
+
+
 def test_many_threads_do_not_cross_a_limit_together(base: Path) -> None:
     with TempFileManager(base, max_files=50) as manager:
         start = threading.Barrier(8)

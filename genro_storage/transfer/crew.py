@@ -31,6 +31,12 @@ def engine_for(
     """The engine for a tree or, with what the landing opened, for its one file."""
     source, target = landing.source, landing.target
     single = not landing.is_tree
+    if options.executor is not None:
+        from .distributed import Remote, errand_of
+
+        errand = errand_of(source, target, options, single=single, moving=removal is not None)
+        remote = Remote(errand, options.executor, flow, removal=removal, notes=teller.listens)
+        return Engine(remote, options, report, flow, teller)
     worker = Worker(source, target, options, flow, removal, single=single)
     pool: Pool
     if single and _is_brief(landing, flow, teller):

@@ -112,7 +112,7 @@ class Engine:
                 self._note(action, outcome)
             return
         error = outcome.error
-        if isinstance(error, TransferCancelled):
+        if isinstance(error, TransferCancelled) and self._flow.cancelled:
             return
         if error is not None and not isinstance(error, StorageError):
             raise error

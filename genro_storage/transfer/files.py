@@ -28,7 +28,7 @@ from .places import At, both_local, fault, same_place
 from .plan import EXISTING, Action
 from .pool import Note, Outcome, is_small
 from .proof import same_bytes
-from .skips import Seen, Skips, SkipStrategy, seen
+from .skips import Doubt, Seen, Skips, SkipStrategy, seen
 from .stream import copy_file
 
 
@@ -72,6 +72,23 @@ class Worker:
         if outcome.error is not None and self._options.errors == "stop":
             self._flow.cancel()  # here and not by the caller: the next file of this thread is new work too
         return outcome
+
+    def settled_before(self, action: Action) -> Outcome | None:
+        """What came of it when another worker did it that was lost since; None where that cannot be seen."""
+        if action.kind != "copy":
+            return None
+        source = At(self._source.mount, action.entry.stat.path, self._source.version)
+        target = self._landing(action)
+        skips = self._skips._replace(strategy=SkipStrategy.HASH)
+        try:
+            here = source.mount.stat_file(source.path, version=source.version)
+            there = target.mount.stat_file(target.path)
+            same = skips.judged(here, there)
+            if isinstance(same, Doubt):
+                same = seen(same, skips, (source, here), (target, there), self._flow).reason
+        except StorageError:
+            return None
+        return Outcome(Copied(here, here.size or 0, by_checksum=True)) if same else None
 
     def _looked(self, action: Action) -> Outcome:
         """What a closer look says of a file that may be good enough: a reason, an error, or neither."""

@@ -70,15 +70,37 @@ def backend_class(name: str, own: dict[str, Any] | None = None) -> Any:
     name = ALIASES.get(name, name)
     found = (own or {}).get(name) or _registered.get(name) or _BUILTIN.get(name)
     if found is None:
-        from importlib.metadata import entry_points  # costs more than all of this package
-
-        found = next((point.load() for point in entry_points(group=ENTRY_POINTS, name=name)), None)
+        found, installed = _installed(name)
     if found is None:
-        known = ", ".join(sorted({*_BUILTIN, *_registered, *(own or {})}))
+        known = ", ".join(sorted({*_BUILTIN, *_registered, *(own or {}), *installed}))
         raise StorageConfigError(f"Unknown storage type '{name}'. Known types: {known}")
     if isinstance(found, str):
         return _imported(name, found)
     return found
+
+
+def _installed(name: str) -> tuple[Any, list[str]]:
+    """(the class that an installed package declares for a type, the types that packages declare)."""
+    from importlib.metadata import entry_points  # costs more than all of this package
+
+    from .base import StorageBackend
+
+    points = entry_points(group=ENTRY_POINTS)
+    point = next((point for point in points if point.name == name), None)
+    if point is None:
+        return None, [point.name for point in points]
+    package = point.dist.name if point.dist is not None else point.module
+    try:
+        found = point.load()
+    except ImportError as error:
+        raise StorageDriverError(f"type '{name}' of the package '{package}' cannot be imported: {error}") from error
+    except Exception as error:  # code of the package
+        raise StorageConfigError(f"type '{name}' of the package '{package}' fails: {error!r}") from error
+    if not (isinstance(found, type) and issubclass(found, StorageBackend)):
+        raise StorageConfigError(
+            f"type '{name}' of the package '{package}' is no subclass of StorageBackend: {found!r}"
+        )
+    return found, []
 
 
 def _imported(name: str, target: str) -> Any:

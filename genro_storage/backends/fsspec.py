@@ -106,9 +106,7 @@ class FsspecBackend(StorageBackend):
         try:
             fs, _ = fsspec.core.url_to_fs(str(url), **given)
         except ImportError as error:
-            raise StorageDriverError(
-                f"the fsspec protocol '{protocols(url)[0]}' needs another package: {error}"
-            ) from error
+            raise _absent(protocols(url)[0], error) from error
         if getattr(fs, "dircache", None) is not None:
             fs.dircache.use_listings_cache = False
         return fs
@@ -195,9 +193,9 @@ class FsspecBackend(StorageBackend):
         own = self._at(path)
         try:
             found = self._call(self.fs.ls, own, detail=True)
-        except FileNotFoundError:
-            if path:
-                raise
+        except FileNotFoundError as error:
+            if path:  # some say so of a file
+                raise (StorageNotADirectoryError("Not a directory") if self._there(path) else error) from None
             found = []
         entries = {}
         for info in found:
@@ -328,6 +326,16 @@ class FsspecBackend(StorageBackend):
         self._call(self.fs.rmdir, self._at(path))
 
     def _store(self, path: str, spool: Spool) -> None:
+        try:
+            self._stored(path, spool)
+        except FileNotFoundError:
+            above = path
+            while above := above.rpartition("/")[0]:
+                if (there := self._there(above)) is not None and not there.is_dir:
+                    raise StorageNotADirectoryError("a directory above is a file") from None
+            raise
+
+    def _stored(self, path: str, spool: Spool) -> None:
         """Makes the bytes the file's content, in one step where the kind allows it; the directories above appear."""
         kind, fs, target = self._kind, self.fs, self._at(path)
         above = path.rpartition("/")[0]

@@ -1,14 +1,24 @@
-"""The third-party backend of docs/howto/backend.rst: it is short, and it passes the suite that it shows."""
+"""The third-party backends of docs/howto/backend.rst: they are short, and pass the suites that they show."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
+
+import pytest
+
+from genro_storage import StorageManager, StorageUnavailableError
+from genro_storage.mount import Mount
+from genro_storage.retry import NO_RETRY
+from tests.servers.sshd import Sshd
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
+from ssh_backend import SshBackend, SshOptions  # noqa: E402
 from test_sqlite_backend import TestSqliteBackend  # noqa: E402, F401 - collected here
+from test_ssh_backend import TestSshBackend  # noqa: E402, F401
 
 MOST_LINES = 60
 
@@ -17,3 +27,26 @@ def test_it_is_short() -> None:
     files = ("sqlite_backend.py", "test_sqlite_backend.py")
     code = [line for file in files for line in (EXAMPLES / file).read_text().splitlines() if line.strip()]
     assert len(code) <= MOST_LINES
+
+
+def test_one_over_fsspec_is_short() -> None:
+    """Options, class and all that they need."""
+    code = [line for line in (EXAMPLES / "ssh_backend.py").read_text().splitlines() if line.strip()]
+    assert len(code) <= MOST_LINES
+
+
+def test_the_one_over_fsspec_is_a_type_like_any_other(sshd: Sshd) -> None:
+    keys = sshd.options(sshd.make_root())
+    with StorageManager() as storage:
+        storage.register_backend_type("ssh", SshBackend)
+        storage.configure([{"name": "far", "type": "ssh", **keys}, {"name": "m", "type": "memory"}])
+        storage.node("m:d/f").write("there and back")
+        assert storage.node("m:d").copy_to("far:d").child("f").copy_to("m:g").read() == "there and back"
+        assert storage.get_backend("far").fs.cat_file(f"{keys['path']}/d/f") == b"there and back"
+
+
+def test_the_one_over_fsspec_trusts_no_unknown_server(sshd: Sshd, tmp_path: Path) -> None:
+    (tmp_path / "none").touch()
+    keys = sshd.options(sshd.make_root()) | {"known_hosts": str(tmp_path / "none")}
+    with closing(SshBackend(SshOptions(**keys))) as backend, pytest.raises(StorageUnavailableError, match="its key is"):
+        Mount("m", backend, retry=NO_RETRY).get("f")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+import zipfile
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ from genro_storage.backends import _BUILTIN as BUILTIN
 from genro_storage.backends import StorageBackend
 from genro_storage.config import Config
 from genro_storage.testing import OBJECT_STORE, BackendSuite, TransferSuite
+from genro_storage.testing.transfer_sync import GIVEN, SyncTransfers
 from tests.servers.s3 import S3Endpoint
 
 
@@ -101,11 +103,11 @@ class TestSeaweedFS(BackendSuite):
     lacks = frozenset(
         {
             *("edit", "free_space", "keeps_mode", "public_url", "readlink", "real_dirs", "rename_from", "set_mtime"),
-            *("parts", "set_mode", "surrogates", "symlink", "tells_missing", "unfinished"),
+            *("set_mode", "surrogates", "symlink", "tells_missing"),
         }
     )
     unkept = frozenset({"ordered", "versions"})
-    emptied_stay = True
+    emptied_stay = late_judge = True
 
     @pytest.fixture
     def backend(self, seaweedfs_bucket: Mapping[str, str]) -> Iterator[StorageBackend]:
@@ -150,7 +152,7 @@ class TestMiniStackExact(TestMiniStack):
 class TestSeaweedFSVersioned(BackendSuite):
     lacks = TestSeaweedFS.lacks
     unkept = frozenset({"ordered"})
-    emptied_stay = True
+    emptied_stay = late_judge = True
 
     @pytest.fixture
     def backend(self, seaweedfs_versioned: Mapping[str, str]) -> Iterator[StorageBackend]:
@@ -278,4 +280,29 @@ class TestS3ToMemory(FromS3, ToMemory, TransferSuite):
 
 
 class TestS3ToS3(FromS3, ToS3, TransferSuite):
+    pass
+
+
+class FromZip:
+    """An archive as a source: it is made before it is mounted."""
+
+    writable_source = False
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Mapping[str, object]:
+        with zipfile.ZipFile(tmp_path / "given.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for path, data in GIVEN.items():
+                archive.writestr(f"d/{path}", data)
+        return {"type": "zip", "file": str(tmp_path / "given.zip")}
+
+
+class TestZipToLocal(FromZip, ToLocal, SyncTransfers):
+    pass
+
+
+class TestZipToMemory(FromZip, ToMemory, SyncTransfers):
+    pass
+
+
+class TestZipToS3(FromZip, ToS3, SyncTransfers):
     pass

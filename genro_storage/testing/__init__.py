@@ -5,7 +5,7 @@ import pytest
 MODULES = (
     *("backend_suite", "conditions", "inplace", "listing", "reading", "suite", "tree", "versions", "writing"),
     *("record_life", "record_model", "record_ranges", "record_suite", "record_words"),
-    *("transfer_files", "transfer_trees"),
+    *("transfer_files", "transfer_sync", "transfer_trees"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in MODULES))
 

@@ -1,12 +1,13 @@
-"""TransferSuite: what copy and move do between any two storages; the numbers of its cases are the specification's."""
+"""TransferSuite: what copy, move, sync and compare do between any two storages; the numbers of its cases are the specification's."""
 
 from __future__ import annotations
 
 from .transfer_files import FileTransfers
+from .transfer_sync import SyncTransfers
 from .transfer_trees import TreeTransfers
 
 
-class TransferSuite(FileTransfers, TreeTransfers):
+class TransferSuite(FileTransfers, TreeTransfers, SyncTransfers):
     """The acceptance test of an ordered pair of storages.
 
     ::

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
@@ -178,17 +178,20 @@ class ServerStorage(StorageBackend):
         return ServerWriter(lambda path, spool: self._store(path, spool, options), path, options)
 
     def _store(self, path: str, spool: Spool, options: WriteOptions) -> None:
-        """Sends a file under a hidden name beside its target, then renames it: seen whole or not at all."""
+        self._publish(path, options, lambda session, hidden, mode: session.send(hidden, spool, mode, options.mtime))
+
+    def _publish(self, path: str, options: WriteOptions, fill: Callable[[Session, str, int | None], object]) -> None:
+        """Fills a hidden file beside the target, then renames it: seen whole or not at all."""
         with self._pool.session() as session:
             target, mode = self._target(session, path)
             mode = mode if options.mode is None else options.mode
             hidden = f"{target.rpartition('/')[0]}/{HIDDEN}{secrets.token_hex(6)}"
             try:
                 try:
-                    session.send(hidden, spool, mode, options.mtime)
+                    fill(session, hidden, mode)
                 except (FileNotFoundError, Refused):
                     self._make_parents(session, target)  # or somebody else did meanwhile
-                    session.send(hidden, spool, mode, options.mtime)
+                    fill(session, hidden, mode)
                 self._rename(session, hidden, target, path, options.if_absent)
             except BaseException:
                 self._forget(session, hidden)

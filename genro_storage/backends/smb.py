@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime
+from contextlib import nullcontext
 from typing import Any, ClassVar
-from uuid import uuid4
-
-import smbclient
-from smbclient._io import SMBFileTransaction, SMBRawIO
-from smbprotocol.connection import Connection
-from smbprotocol.exceptions import SMBException, SMBOSError, SMBResponseException
-from smbprotocol.header import NtStatus
-from smbprotocol.open import FilePipePrinterAccessMask
 
 from ..exceptions import (
-    StorageConflictError,
     StorageError,
-    StorageExistsError,
-    StorageIsADirectoryError,
-    StorageNotADirectoryError,
-    StorageNotEmptyError,
     StorageNotFoundError,
     StoragePathError,
-    StoragePermissionError,
-    StorageQuotaError,
     StorageTimeoutError,
     StorageUnavailableError,
+    UnsupportedOperation,
 )
-from ..types import Features, Stat
-from ._fsspec import Spool
-from ._pool import Refused, Session, shrunk, survives
+from ..types import PLAIN, Features, Stat, WriteOptions
+from ._pool import Session
 from ._server import ServerStorage
+from ._smb import SmbSession
+from .base import StorageBackend, Tick, no_version
 from .options import NetworkOptions, Secret
 
-_BY_ERRNO: dict[int, type[StorageError]] = {
-    errno.ENOENT: StorageNotFoundError,
-    errno.EEXIST: StorageExistsError,
-    errno.EISDIR: StorageIsADirectoryError,
-    errno.ENOTDIR: StorageNotADirectoryError,
-    errno.ENOTEMPTY: StorageNotEmptyError,
-}
-_BUSY = frozenset({NtStatus.STATUS_SHARING_VIOLATION, NtStatus.STATUS_DELETE_PENDING})
-_LOGIN = frozenset({NtStatus.STATUS_LOGON_FAILURE, NtStatus.STATUS_WRONG_PASSWORD, NtStatus.STATUS_PASSWORD_EXPIRED})
-_GONE = frozenset({NtStatus.STATUS_NETWORK_NAME_DELETED, NtStatus.STATUS_USER_SESSION_DELETED})
 _NO_NAME = re.compile(
     r'[<>:"|?*\\\x00-\x1f]|[. ](/|$)|(^|/)(con|prn|aux|nul|com[0-9]|lpt[0-9])([. ][^/]*)?(/|$)', re.IGNORECASE
 )
-_DIRECTORY, _REPARSE = 0x10, 0x400
-_MICROSECOND = 1000
 
 
 class SmbOptions(NetworkOptions, frozen=True, kw_only=True):
@@ -68,199 +38,19 @@ class SmbOptions(NetworkOptions, frozen=True, kw_only=True):
     encrypt: bool = False
 
 
-class SmbFile:
-    """A file that is read."""
-
-    def __init__(self, file: Any, path: str) -> None:
-        self._file = file
-        self.stat = Stat(path, file.fd.end_of_file, mtime=file.fd.last_write_time.timestamp())
-
-    def read(self, start: int, stop: int) -> Iterator[bytes]:
-        with _told():
-            self._file.seek(start)
-            while start < stop:
-                data = self._file.read(min(stop - start, self._file.fd.connection.max_read_size))
-                if not data:
-                    raise shrunk()
-                start += len(data)
-                yield data
-
-    def close(self) -> None:
-        with _told():
-            self._file.close()
-
-
-class _Patient(Connection):  # type: ignore[misc]  # it has no types
-    """A connection that waits `patience` seconds for an answer, and asks no more who gave none."""
-
-    patience = 60.0
-    deaf = False
-
-    def receive(
-        self, request: Any, wait: bool = True, timeout: float | None = None, resolve_symlinks: bool = True
-    ) -> Any:
-        if self.deaf:
-            raise SMBException("it does not answer")
-        try:
-            return super().receive(request, wait, self.patience if timeout is None else timeout, resolve_symlinks)
-        except SMBException as error:
-            if "timeout of" not in str(error):
-                raise
-            self.deaf = True
-            raise StorageTimeoutError("no answer in time") from error
-
-    def end(self) -> None:
-        """Says good-bye to who still listens."""
-        try:
-            self.disconnect(close=not self.deaf)
-        except (SMBException, OSError):
-            with suppress(SMBException, OSError):
-                self.disconnect(close=False)
-
-
-class SmbSession:
-    """One connection, which no other part of the process shares."""
-
-    def __init__(self, options: SmbOptions) -> None:
-        name = options.username
-        self._share = rf"\\{options.host}\{options.share}"
-        self._cache: dict[str, _Patient] = {}
-        self._keys: dict[str, Any] = {
-            "username": rf"{options.domain}\{name}" if options.domain and name else name,
-            "password": options.password,
-            "port": options.port,
-            "encrypt": options.encrypt or None,
-            "connection_timeout": float(options.connect_timeout),
-            "connection_cache": self._cache,
-        }
-        with _told():
-            # A client id of its own: Samba hands connections of one client to one process, and loses some on the way.
-            connection = _Patient(uuid4(), options.host, options.port)
-            connection.patience = float(options.connect_timeout)
-            try:
-                connection.connect(timeout=float(options.connect_timeout))
-                self._cache[f"{options.host.lower()}:{options.port}"] = connection
-                smbclient.stat(self._share, **self._keys)
-            except BaseException:
-                if connection.transport is not None:
-                    connection.end()
-                raise
-        connection.patience = float(options.timeout)
-        for sock in self._sockets():
-            _watched(sock, float(options.timeout))
-
-    def _sockets(self) -> list[socket.socket]:
-        return [connection.transport._sock for connection in self._cache.values()]
-
-    def alive(self) -> bool:
-        return bool(self._cache) and all(one.transport.connected for one in self._cache.values())
-
-    def close(self) -> None:
-        while self._cache:
-            self._cache.popitem()[1].end()
-
-    def abandon(self) -> None:
-        for sock in self._sockets():
-            with suppress(OSError):
-                os.close(sock.detach())
-
-    def _unc(self, native: str) -> str:
-        return self._share + native.replace("/", "\\")
-
-    def look(self, native: str, path: str) -> Stat:
-        """All that is wanted comes with the opening."""
-        access = FilePipePrinterAccessMask.FILE_READ_ATTRIBUTES
-        with _told():
-            raw = SMBRawIO(self._unc(native), mode="r", share_access="rwd", desired_access=access, **self._keys)
-            SMBFileTransaction(raw).commit()
-        mtime = _timestamp(raw.fd.last_write_time)
-        if raw.fd.file_attributes & _DIRECTORY:
-            return Stat(path, None, True, mtime=mtime)
-        return Stat(path, raw.fd.end_of_file, mtime=mtime)
-
-    def listing(self, native: str, prefix: str) -> list[Stat]:
-        entries = []
-        with _told(), smbclient.scandir(self._unc(native), **self._keys) as found:
-            for entry in found:
-                facts = entry.smb_info
-                mtime = _timestamp(facts.last_write_time)
-                kind = int(facts.file_attributes)
-                if kind & _REPARSE:  # a link, or a file that is elsewhere until it is read
-                    entries.append(Stat(prefix + entry.name, mtime=mtime, is_other=True))
-                elif kind & _DIRECTORY:
-                    entries.append(Stat(prefix + entry.name, None, True, mtime=mtime))
-                else:
-                    entries.append(Stat(prefix + entry.name, facts.end_of_file, mtime=mtime))
-        return [self._again(native, prefix, entry) if entry.is_other else entry for entry in entries]
-
-    def _again(self, native: str, prefix: str, entry: Stat) -> Stat:
-        try:
-            return self.look(f"{native.rstrip('/')}/{entry.path.removeprefix(prefix)}", entry.path)
-        except (StorageError, Refused, PermissionError) as error:
-            if not survives(error):
-                raise
-            return entry
-
-    def open(self, native: str, path: str) -> SmbFile:
-        with _told():
-            file = smbclient.open_file(self._unc(native), "rb", buffering=0, share_access="rwd", **self._keys)
-        return SmbFile(file, path)
-
-    def send(self, native: str, spool: Spool, mode: int | None, mtime: float | None) -> None:
-        with _told():
-            file: Any = smbclient.open_file(self._unc(native), "xb", buffering=0, **self._keys)
-            with file:
-                for piece in spool.pieces():
-                    rest = memoryview(piece)
-                    while rest:
-                        rest = rest[file.write(rest) :]
-        if mtime is not None:
-            self.set_mtime(native, mtime)
-
-    def rename(self, native: str, target: str, *, replace: bool) -> None:
-        rename = smbclient.replace if replace else smbclient.rename
-        with _told():
-            try:
-                rename(self._unc(native), self._unc(target), **self._keys)
-            except SMBOSError as error:
-                if replace and error.ntstatus == NtStatus.STATUS_ACCESS_DENIED and self._may_rename(native):
-                    reason = "the server does not replace this file: it is open elsewhere, or may not be written"
-                    raise StorageConflictError(reason, retryable=True) from error
-                raise
-
-    def _may_rename(self, native: str) -> bool:
-        """Whether the directory lets us, so that it is the target that stands in the way."""
-        for old, new in ((native, f"{native}~"), (f"{native}~", native)):
-            try:
-                smbclient.rename(self._unc(old), self._unc(new), **self._keys)
-            except SMBOSError:
-                return False
-        return True
-
-    def remove(self, native: str) -> None:
-        with _told():
-            smbclient.remove(self._unc(native), **self._keys)
-
-    def mkdir(self, native: str) -> None:
-        with _told():
-            smbclient.mkdir(self._unc(native), **self._keys)
-
-    def rmdir(self, native: str) -> None:
-        with _told():
-            smbclient.rmdir(self._unc(native), **self._keys)
-
-    def set_mtime(self, native: str, mtime: float) -> None:
-        when = round(mtime * 1e6) * _MICROSECOND
-        with _told():
-            smbclient.utime(self._unc(native), ns=(when, when), **self._keys)
-
-
 class SmbBackend(ServerStorage):
     """Files of an SMB 2 or 3 share; names differ by more than their case."""
 
     Options: ClassVar[Any] = SmbOptions
-    # No if_absent: Samba looks first and renames then, so that of eight that create one file two can win.
-    features = Features(ordered=True, case_sensitive=False, mtime_resolution=1e-6, keeps_mtime=True, max_segment=255)
+    # Samba looks first and renames then, so that two may win: users of this library first claim the name.
+    features = Features(
+        ordered=True,
+        if_absent="advisory",
+        case_sensitive=False,
+        mtime_resolution=1e-6,
+        keeps_mtime=True,
+        max_segment=255,
+    )
 
     @property
     def storage_id(self) -> str:
@@ -280,6 +70,42 @@ class SmbBackend(ServerStorage):
             late = isinstance(error.__cause__, TimeoutError)
             raise (StorageTimeoutError if late else StorageUnavailableError)(str(error)) from error
 
+    def _rename(self, session: Session, source: str, target: str, path: str, if_absent: bool) -> None:
+        with _smb_of(session).claim(target, float(self.options.timeout)) if if_absent else nullcontext():
+            super()._rename(session, source, target, path, if_absent)
+
+    def copy_from(
+        self,
+        source: StorageBackend,
+        source_path: str,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        version: str | None = None,
+        tick: Tick = lambda n: None,
+    ) -> Stat:
+        """The server copies, to a hidden file that is then renamed."""
+        no_version(version)
+        if not isinstance(source, SmbBackend) or source.storage_id != self.storage_id:
+            raise UnsupportedOperation("the other side is not on this share")
+        if options.if_match is not None:
+            raise UnsupportedOperation("this storage cannot judge that condition")
+        old = source._at(source_path)
+        self._new(path)
+
+        sizes: list[int] = []
+
+        def copied(session: Session, hidden: str, mode: int | None) -> None:
+            sizes.append(_smb_of(session).copy(old, hidden, options.mtime))
+            tick(sizes[-1])
+
+        self._publish(path, options, copied)
+        return Stat(path, sizes[-1])
+
+    def free_space(self) -> int:
+        with self._pool.session() as session:
+            return _smb_of(session).free_space()
+
     def _at(self, path: str) -> str:
         native = super()._at(path)
         if _NO_NAME.search(native):
@@ -296,43 +122,6 @@ class SmbBackend(ServerStorage):
         return native
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turns the library's errors into ours."""
-    try:
-        yield
-    except SMBOSError as error:
-        raise _refusal(error, error.ntstatus) from error
-    except SMBResponseException as error:
-        raise _refusal(error, error.status) from error
-    except SMBException as error:
-        raise StorageUnavailableError(f"the connection is lost: {error}") from error
-
-
-def _refusal(error: Exception, status: int) -> Exception:
-    told = _BY_ERRNO.get(getattr(error, "errno", None) or 0)
-    if told is not None:
-        return told(os.strerror(getattr(error, "errno", 0)))
-    if status == NtStatus.STATUS_ACCESS_DENIED:
-        return PermissionError(errno.EACCES, "Permission denied")
-    if status in _LOGIN:
-        return StoragePermissionError("the server does not let this user in with these credentials")
-    if status in _BUSY:
-        return StorageConflictError("the file is in use elsewhere", retryable=True)
-    if status == NtStatus.STATUS_DISK_FULL:
-        return StorageQuotaError("the share is full; free some and try again")
-    if status in _GONE:
-        return StorageUnavailableError("the server ended the session")
-    return Refused(str(error))
-
-
-def _timestamp(when: datetime) -> float:
-    return when.timestamp()
-
-
-def _watched(sock: socket.socket, seconds: float) -> None:
-    """smbprotocol waits for answers without end: the system gives up on a peer that is gone."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(seconds / 2)))
+def _smb_of(session: Session) -> SmbSession:
+    assert isinstance(session, SmbSession)
+    return session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -14,10 +15,12 @@ from smbprotocol.exceptions import SMBOSError
 from smbprotocol.header import NtStatus
 
 from genro_storage import StorageManager
-from genro_storage.backends import smb as driver
+from genro_storage.backends import _smb as driver
+from genro_storage.backends.base import StorageBackend
 from genro_storage.backends.smb import SmbBackend
 from genro_storage.exceptions import (
     StorageConflictError,
+    StorageExistsError,
     StorageNotFoundError,
     StoragePathError,
     StoragePermissionError,
@@ -26,18 +29,18 @@ from genro_storage.exceptions import (
 from genro_storage.mount import Mount
 from genro_storage.retry import RetryPolicy
 from genro_storage.testing import OBJECT_STORE, BackendSuite, listing
+from genro_storage.testing.conditions import race
 from genro_storage.testing.reading import entries
 from genro_storage.testing.tree import PREFIXES
 from genro_storage.testing.writing import NAMES
+from genro_storage.types import WriteOptions
 from tests.servers.samba import Samba
 
 LACKS = OBJECT_STORE | {
-    *("atomic_if_absent", "atomic_if_match", "case_sensitive", "content_type", "copy_from", "delete_many", "edit"),
+    *("atomic_if_absent", "atomic_if_match", "case_sensitive", "content_type", "delete_many", "edit"),
     *(
-        "free_space",
         "parts",
         "hashes",
-        "if_absent",
         "if_match",
         "implied_dirs",
         "keeps_mode",
@@ -87,6 +90,14 @@ class TestSmb(BackendSuite):
             mount.put(f"d/{name}", b"1")
         mount.delete(f"d/{pattern}")
         assert {entry.path for entry in entries(mount.scan("d"))} == {f"d/{name}" for name in others}
+
+    def test_copy_between_roots(self, backend: StorageBackend, mount: Mount) -> None:
+        """As the suite's, with a name that SMB has, and large enough for more than one request."""
+        one, two = Mount("one", backend.rooted("one")), Mount("two", backend.rooted("two"))
+        data = os.urandom(40 << 20)
+        one.put("f[", data)
+        assert two.copy_from(one, "f[", "d/g").size == len(data)
+        assert mount.get("two/d/g")[0] == data
 
     def test_delete_many(self, mount: Mount) -> None:
         for path in (*PREFIXES, "a&b"):
@@ -237,6 +248,41 @@ def test_a_file_that_the_server_does_not_replace(samba: Samba, monkeypatch: pyte
             backend.put("f", b"new")
         assert caught.value.retryable
     assert samba.files(root) == {"f": b"old"}
+
+
+def test_of_those_who_create_one_file_one_wins(samba: Samba) -> None:
+    """Samba alone lets two of them through, now and then."""
+    root = samba.make_root()
+    with closing(made(samba, root)) as backend:
+        mount = mounted(backend)
+        for turn in range(5):
+
+            def write(number: int, name: str = f"d/{turn}") -> None:
+                mount.put(name, bytes([number]) * 1000, WriteOptions(if_absent=True))
+
+            (winner,) = race(8, write, StorageExistsError)
+            assert mount.get(f"d/{turn}")[0] == bytes([winner]) * 1000
+        assert sorted(samba.files(root)) == [f"d/{turn}" for turn in range(5)]
+
+
+def test_a_claim_ends_with_its_holder(samba: Samba) -> None:
+    """While it is held nobody else creates; a killed process holds nothing."""
+    root = samba.make_root()
+    with closing(made(samba, root, timeout=1)) as backend:
+        backend.put("other", b"1")
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            with backend._pool.session() as session, session.claim(backend._at("f"), 1.0):  # type: ignore[attr-defined]
+                os.write(writing, b"1")
+                signal.pause()
+        os.read(reading, 1)
+        with pytest.raises(StorageConflictError, match="somebody else is creating"):
+            mounted(backend).put("f", b"1", WriteOptions(if_absent=True))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        mounted(backend).put("f", b"1", WriteOptions(if_absent=True))
+    assert samba.files(root) == {"f": b"1", "other": b"1"}
 
 
 # --- connections ---

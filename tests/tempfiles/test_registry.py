@@ -112,7 +112,7 @@ def test_the_lock_is_reentrant(manager: TempFileManager, outside: Callable[..., 
 
 def test_ten_threads_register(manager: TempFileManager, outside: Callable[..., list[str]]) -> None:
     """While another one deletes items of the view and assigns it."""
-    paths = outside(*map(str, range(1000)))
+    paths = outside(*map(str, range(10_000)))
     extra = outside("x", "y")
     stop = threading.Event()
 
@@ -130,6 +130,7 @@ def test_ten_threads_register(manager: TempFileManager, outside: Callable[..., l
     stop.set()
     other.join()
     assert set(paths) == set(manager.files) - set(extra)
+    assert len(manager.files) - len(set(manager.files) & set(extra)) == 10_000
 
 
 def test_allowed_roots(base: Path, tmp_path: Path, outside: Callable[..., list[str]]) -> None:

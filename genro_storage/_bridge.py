@@ -210,8 +210,11 @@ class PerLoop(Generic[T]):
     async def close(self) -> None:
         """Closes the resource of the running loop; those of other loops go with them."""
         kept = self._kept.pop(asyncio.get_running_loop(), None)
-        if kept is not None:
-            _, keeper = await kept
+        if kept is None:
+            return
+        await asyncio.wait([kept])
+        if not kept.cancelled() and kept.exception() is None:
+            _, keeper = kept.result()
             await keeper.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 

@@ -39,6 +39,8 @@ SERVER_FIXTURES = {
     "caddy_tls",
     "github",
     "git_repository",
+    "postgres",
+    "redis_server",
 }
 FOREIGN = (
     "AWS_",

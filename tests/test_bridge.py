@@ -262,6 +262,7 @@ def test_a_failed_opening_is_tried_again() -> None:
         per_loop = PerLoop(opened, closed)
         with pytest.raises(ConnectionError):
             await per_loop.get()
+        await per_loop.close()
         assert await per_loop.get() == 7
 
     asyncio.run(use())

@@ -19,6 +19,7 @@ __all__ = ["STORES", "Change", "Check", "Delete", "Put", "Record", "RecordFeatur
 STORES = {
     "memory": "memory:MemoryRecordStore",
     "sqlite": "sqlite:SQLiteRecordStore",
+    "postgresql": "postgres:PostgresRecordStore",
 }
 """Kind → where its class is."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
@@ -25,6 +26,8 @@ MAX_SPACE = 512
 MAX_KEY = 1536
 """Bytes of UTF-8."""
 _PLAIN_KEY = re.compile(r"[0-9a-z-]{1,128}")
+
+_MAKING = threading.Lock()
 
 Clock = Callable[[], int]
 """Microseconds since the epoch, UTC."""
@@ -192,7 +195,9 @@ class RecordStore(ABC):
         if self._blocking is None:
             from .blocking import BlockingRecords
 
-            self._blocking = BlockingRecords(self)
+            with _MAKING:
+                if self._blocking is None:
+                    self._blocking = BlockingRecords(self)
         return self._blocking
 
     # --- what a driver writes ---

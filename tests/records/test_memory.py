@@ -7,7 +7,7 @@ import pytest
 from genro_storage.records.base import Put
 from genro_storage.records.memory import MemoryRecordStore
 from genro_storage.testing import RecordSuite
-from genro_storage.testing.record_words import FakeClock
+from genro_storage.testing.record_words import FakeClock, at_once
 
 
 class TestMemory(RecordSuite):
@@ -29,3 +29,9 @@ def test_the_swept_take_no_room() -> None:
     assert store.sync.sweep() == 0
     assert store._spaces == {}
     store.sync.close()
+
+
+def test_one_blocking_face_for_all_threads() -> None:
+    for _ in range(20):
+        store = MemoryRecordStore()
+        assert len(set(map(id, at_once(lambda number: store.sync, 8)))) == 1  # noqa: B023 - used in this round only

@@ -16,7 +16,9 @@ from .ftp import Ftp
 from .gcs.server import GcsServer
 from .github import GitHubServer
 from .gitrepo import GitRepository, make_repository
+from .postgres import Postgres
 from .process import ServerMissing
+from .redis import Redis
 from .running import miss, running
 from .samba import Samba
 from .sshd import Sshd
@@ -110,3 +112,15 @@ def git_repository(tmp_path: Path) -> GitRepository:
         return make_repository(folder)
     except ServerMissing as missing:
         miss(missing)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """PostgreSQL without fsync."""
+    yield from running(Postgres())
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """Redis that keeps nothing."""
+    yield from running(Redis())

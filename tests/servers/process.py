@@ -172,8 +172,11 @@ class ServerProcess:
     def _start_once(self, program: str) -> None:
         self.folder = self.make_folder()
         (self.folder / "data").mkdir()
-        command = [str(word) for word in self.command(program)]
-        with self.log.open("wb") as log:
+        self._run([str(word) for word in self.command(program)])
+
+    def _run(self, command: Sequence[str]) -> None:
+        """Starts this command and waits until it serves."""
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 env={**os.environ, "TMPDIR": str(self.folder), **self.environment()},

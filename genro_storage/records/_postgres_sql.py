@@ -1,0 +1,126 @@
+"""The SQL of the PostgreSQL store: its tables, the function of a commit, and the statements that do without it."""
+
+from __future__ import annotations
+
+LAYOUT = 1
+RACE = "GS409"
+"""The error code of a record that came between judging and writing: the commit is tried again."""
+
+PUT, DELETE, CHECK = 0, 1, 2
+
+TABLES = """
+CREATE TABLE {schema}.records (
+    space text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, version bigint NOT NULL, expires_at bigint,
+    data bytea NOT NULL, PRIMARY KEY (space, key));
+ALTER TABLE {schema}.records ALTER COLUMN data SET STORAGE EXTERNAL;
+CREATE INDEX records_expiring ON {schema}.records (expires_at) WHERE expires_at IS NOT NULL;
+CREATE SEQUENCE {schema}.record_versions;
+CREATE TABLE {schema}.records_meta (name text PRIMARY KEY, value bigint NOT NULL);
+INSERT INTO {schema}.records_meta VALUES ('layout', {layout});
+"""
+
+# First pass: lock and judge, in the order of (space, key), so that two commits never wait for each other. Nothing is
+# written before all is judged; a conflict is an answer, not an error, because errors fill the server's log.
+# Second pass: write. A row that was absent could not be locked; if it is there now, all is undone and tried again.
+# What must be absent and is not written is inserted and deleted: only the unique index holds off other inserters.
+FUNCTION = """
+CREATE OR REPLACE FUNCTION {schema}.records_commit(
+    spaces text[], keys text[], kinds int[], expects bigint[], expiries bigint[], datas bytea[], moment bigint)
+RETURNS bigint[] LANGUAGE plpgsql AS $body$
+DECLARE
+    c record; held record; actual bigint; result bigint[] := '{{}}'; made bigint;
+BEGIN
+    FOR c IN SELECT * FROM unnest(spaces, keys, kinds, expects) WITH ORDINALITY AS u(space, key, kind, expect, i) LOOP
+        IF c.kind = 2 THEN
+            SELECT version, expires_at INTO held FROM {schema}.records r
+                WHERE r.space = c.space AND r.key = c.key FOR SHARE;
+        ELSE
+            SELECT version, expires_at INTO held FROM {schema}.records r
+                WHERE r.space = c.space AND r.key = c.key FOR UPDATE;
+        END IF;
+        actual := CASE WHEN FOUND AND (held.expires_at IS NULL OR held.expires_at > moment)
+            THEN held.version ELSE 0 END;
+        IF c.expect <> actual THEN
+            RETURN ARRAY[-c.i, actual];
+        END IF;
+    END LOOP;
+    FOR c IN SELECT * FROM unnest(spaces, keys, kinds, expects, expiries, datas)
+            AS u(space, key, kind, expect, expires_at, data) LOOP
+        made := 0;
+        IF c.kind = 0 THEN
+            made := nextval('{schema}.record_versions');
+            INSERT INTO {schema}.records AS r (space, key, version, expires_at, data)
+                VALUES (c.space, c.key, made, c.expires_at, c.data)
+                ON CONFLICT (space, key) DO UPDATE
+                SET version = excluded.version, expires_at = excluded.expires_at, data = excluded.data
+                WHERE c.expect IS NULL OR c.expect > 0 OR r.expires_at <= moment;
+            IF NOT FOUND THEN
+                RAISE EXCEPTION 'a record came in between' USING ERRCODE = '{race}';
+            END IF;
+        ELSIF c.expect = 0 THEN
+            INSERT INTO {schema}.records VALUES (c.space, c.key, 0, NULL, '') ON CONFLICT DO NOTHING;
+            IF NOT FOUND THEN
+                PERFORM FROM {schema}.records r WHERE r.space = c.space AND r.key = c.key AND r.expires_at <= moment;
+                IF NOT FOUND THEN
+                    RAISE EXCEPTION 'a record came in between' USING ERRCODE = '{race}';
+                END IF;
+            END IF;
+            DELETE FROM {schema}.records r WHERE r.space = c.space AND r.key = c.key;
+        ELSIF c.kind = 1 THEN
+            DELETE FROM {schema}.records r WHERE r.space = c.space AND r.key = c.key;
+        ELSE
+            made := c.expect;
+        END IF;
+        result := result || made;
+    END LOOP;
+    RETURN result;
+END $body$;
+"""
+
+CALL = "SELECT {schema}.records_commit($1, $2, $3, $4, $5, $6, $7)"
+# Not to_regclass: in a transaction that waited for another one's tables its cache may say that there are none.
+HAS_TABLES = (
+    "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = $1 AND c.relname = 'records_meta'"
+)
+HAS_FUNCTION = (
+    "SELECT has_function_privilege(p.oid, 'EXECUTE') FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+    "WHERE n.nspname = $1 AND p.proname = 'records_commit'"
+)
+
+GET = "SELECT data, version, expires_at FROM {schema}.records WHERE space = $1 AND key = $2"
+GET_MANY = (
+    "SELECT u.i, r.space, r.key, r.data, r.version, r.expires_at FROM unnest($1::text[], $2::text[]) WITH ORDINALITY "
+    "AS u(space, key, i) JOIN {schema}.records r ON r.space = u.space AND r.key = u.key "
+    "WHERE r.expires_at IS NULL OR r.expires_at > $3"
+)
+SCAN = (
+    "SELECT key, data, version, expires_at FROM {schema}.records WHERE space = $1 AND key > $2 AND {until} "
+    "AND (expires_at IS NULL OR expires_at > $4) ORDER BY key {order} LIMIT $5"
+)
+SWEEP = (
+    "DELETE FROM {schema}.records WHERE (space, key) IN (SELECT space, key FROM {schema}.records "
+    "WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)"
+)
+
+# Without the function: the same in one transaction.
+LOCK = (
+    "SELECT r.space, r.key, r.version, r.expires_at FROM {schema}.records r JOIN unnest($1::text[], $2::text[]) "
+    "AS u(space, key) ON r.space = u.space AND r.key = u.key ORDER BY r.space, r.key FOR UPDATE OF r"
+)
+VERSIONS = "SELECT nextval('{schema}.record_versions') FROM generate_series(1, $1)"
+INSERT = (
+    "INSERT INTO {schema}.records (space, key, version, expires_at, data) "
+    "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[]) "
+    "ON CONFLICT (space, key) DO NOTHING"
+)
+UPSERT = (
+    "INSERT INTO {schema}.records (space, key, version, expires_at, data) "
+    "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[]) "
+    "ON CONFLICT (space, key) DO UPDATE "
+    "SET version = excluded.version, expires_at = excluded.expires_at, data = excluded.data"
+)
+REMOVE = (
+    "DELETE FROM {schema}.records r USING unnest($1::text[], $2::text[]) AS u(space, key) "
+    "WHERE r.space = u.space AND r.key = u.key"
+)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable
 from functools import lru_cache
+from posixpath import splitext
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -209,11 +211,22 @@ _ENCODINGS = {
 _UNKNOWN_TYPE = "application/octet-stream"
 
 
+_guessing = threading.Lock()
+
+
 def content_type(path: str) -> str:
     """The media type that a name stands for, case-blind; a compressed file is what it is: ``a.csv.gz`` is gzip."""
+    stem, suffix = splitext(basename(path).lower())
+    return _type_of(splitext(stem)[1] + suffix) if suffix else _UNKNOWN_TYPE
+
+
+@lru_cache(1024)
+def _type_of(suffixes: str) -> str:
+    """The media type of a name that ends like this; two suffixes say all there is to know."""
     import mimetypes  # reads the system's tables: only when a type is asked for
 
-    guessed, encoding = mimetypes.guess_type("file:///" + basename(path).lower())
+    with _guessing:  # which every thread that comes first would do
+        guessed, encoding = mimetypes.guess_type("file:///x" + suffixes)
     if encoding:
         return _ENCODINGS.get(encoding, _UNKNOWN_TYPE)
     return guessed or _UNKNOWN_TYPE

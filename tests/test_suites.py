@@ -19,6 +19,7 @@ from genro_storage.config import Config
 from genro_storage.testing import OBJECT_STORE, BackendSuite, TransferSuite
 from genro_storage.testing.transfer_sync import GIVEN, SyncTransfers
 from tests.servers.s3 import S3Endpoint
+from tests.servers.samba import Samba
 
 
 def backend_of(**entry: Any) -> StorageBackend:
@@ -306,3 +307,13 @@ class TestZipToMemory(FromZip, ToMemory, SyncTransfers):
 
 class TestZipToS3(FromZip, ToS3, SyncTransfers):
     pass
+
+
+class TestMemoryToSmb(FromMemory, TransferSuite):
+    """A target that takes names which differ only in case for one. Other cases use names that SMB has not."""
+
+    locals().update({name: None for name in dir(TransferSuite) if name.startswith("test_") and "_t25_" not in name})
+
+    @pytest.fixture
+    def target(self, samba: Samba) -> Mapping[str, object]:
+        return {"type": "smb", **samba.options(samba.make_root())}

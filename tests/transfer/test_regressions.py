@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from genro_storage import StorageManager, StorageNode
+from genro_storage import StorageManager
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.s3 import S3Endpoint
-
-Act = Callable[[StorageNode, Any], object]
 
 
 @pytest.fixture

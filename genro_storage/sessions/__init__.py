@@ -1,16 +1,26 @@
 """Sessions, conversations, checkpoints and task contexts over any record store."""
 
+from .batched import BatchOptimizedStorageBackend as BatchOptimizedStorageBackend
+from .cached import CachedStorageBackend as CachedStorageBackend
 from .contexts import register_context_type as register_context_type
+from .failover import StorageAdapter as StorageAdapter
 from .interfaces import ICheckpointerBackend as ICheckpointerBackend
 from .interfaces import ICheckpointStorage as ICheckpointStorage
 from .interfaces import IConversationStorage as IConversationStorage
 from .interfaces import ISessionStorage as ISessionStorage
 from .interfaces import IStorageBackend as IStorageBackend
 from .interfaces import ITaskContextStorage as ITaskContextStorage
+from .migrate import MigrationReport as MigrationReport
+from .migrate import StorageMigrator as StorageMigrator
 from .models import StorageType as StorageType
 from .models import deserialize_session as deserialize_session
 from .models import serialize_message as serialize_message
 from .models import serialize_session as serialize_session
+from .monitor import StorageHealthChecker as StorageHealthChecker
+from .monitor import StorageLogger as StorageLogger
+from .monitor import StorageMonitor as StorageMonitor
+from .monitor import diagnose_connection_issue as diagnose_connection_issue
+from .monitor import diagnose_data_consistency as diagnose_data_consistency
 from .store import SessionStore as SessionStore
 from .stores import MemoryStorageBackend as MemoryStorageBackend
 from .stores import MountStorageBackend as MountStorageBackend

@@ -81,10 +81,7 @@ class Conversations(Lifecycle):
     async def _message(
         self, role: str, content: Any, metadata: Mapping[str, Any] | None = None, name: str = ""
     ) -> bytes:
-        if not isinstance(role, str):
-            raise TypeError(f"{name}role is a str, not {type(role).__name__}")
-        if not 1 <= len(role) <= _ROLE:
-            raise ValueError(f"{name}role takes 1 to {_ROLE} characters, not {role!r}")
+        judged_role(role, name)
         most = self.options.max_message
         told = _NOTHING if not metadata else await self.encoded(judged_metadata(metadata), f"{name}metadata", most)
         data = await self.encoded(content, f"{name}content", most)
@@ -122,3 +119,18 @@ def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, Mapping) or not {"role", "content"} <= given.keys() <= _FIELDS:
         raise ValueError(f"a message is a dict of role, content and metadata, not {given!r:.200}")
     return dict(given)
+
+
+def judged_role(role: str, name: str = "") -> None:
+    """Raises unless this can be the role of a message."""
+    if not isinstance(role, str):
+        raise TypeError(f"{name}role is a str, not {type(role).__name__}")
+    if not 1 <= len(role) <= _ROLE:
+        raise ValueError(f"{name}role takes 1 to {_ROLE} characters, not {role!r}")
+
+
+def judged_message(role: str, content: Any, metadata: Mapping[str, Any] | None) -> None:
+    """Raises unless these can be a message of some size."""
+    judged_role(role)
+    codec.encode(content, "content")
+    codec.encode(judged_metadata(metadata), "metadata")

@@ -122,7 +122,8 @@ class Pruning(Graphs):
 
     # --- how ---
 
-    async def _indexed(self, thread: Thread) -> None:
+    async def index_runs(self, thread: Thread) -> None:
+        """Files the checkpoints of a copied thread under their runs."""
         for ns in [one.data.decode() for one in await self.records.scan(namespaces(thread.inc))]:
             after = ""
             while found := await self.records.scan(graph(thread.inc, ns), after=after, limit=PAGE):

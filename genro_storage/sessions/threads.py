@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..exceptions import CommitOutcomeUnknownError, SessionConflictError, StorageConflictError, VersionConflictError
-from ..records.base import Change, Check, Delete, Put, Record, RecordStore
+from ..records.base import MAX_COMMIT, Change, Check, Delete, Put, Record, RecordStore
 from .garbage import KINDS, collect, left
 from .garbage import THREAD as OF_THREAD
 from .keys import BUMP, THREAD, incarnation, judged_id, quoted
@@ -24,7 +24,7 @@ from .shared import Shared, judged_limit
 
 _REMEMBERED = 10_000
 SLICE = 100
-"""Records copied in one commit; each may be as large as a checkpoint."""
+"""Records read at once to be copied; each may be as large as a checkpoint."""
 
 
 class Thread(Struct, frozen=True, array_like=True):
@@ -145,10 +145,12 @@ class Threads(Shared):
         inc, new = state.thread.inc, made.thread.inc
         try:
             for space in await KINDS[OF_THREAD](self.records, inc):
-                await _copy_space(self.records, space, space.replace(inc, new, 1))
-            await self._indexed(made.thread)
+                await copy_space(self.records, space, self.records, space.replace(inc, new, 1))
+            await self.index_runs(made.thread)
             bump = replace(state.bump, inc=new)
-            changes: list[Change] = [Put(BUMP, quoted(target), pack(bump), expect=0, expires_at=self._expiry(bump))]
+            changes: list[Change] = [
+                Put(BUMP, quoted(target), pack(bump), expect=0, expires_at=self.thread_expiry(bump))
+            ]
             unchanged = Check(BUMP, quoted(state.thread.thread_id), expect=state.version)
             await self.records.commit([*changes, *born, unchanged])
         except VersionConflictError:
@@ -157,10 +159,11 @@ class Threads(Shared):
         if old:
             await self._collected(old, OF_THREAD)
 
-    async def _indexed(self, thread: Thread) -> None:
+    async def index_runs(self, thread: Thread) -> None:
         """Files what was copied into a new thread where the store's own indexes look for it."""
 
-    def _expiry(self, bump: Bump) -> int | None:
+    def thread_expiry(self, bump: Bump) -> int | None:
+        """When a thread ends by itself, µs."""
         ttl = micros(self.options.checkpoint_ttl)
         return None if ttl is None else bump.last_put + ttl
 
@@ -194,7 +197,7 @@ class Threads(Shared):
                 return None
             now = max(self.records.clock(), state.bump.last_put)
             bump = replace(planned[0], last_put=now)
-            put = Put(BUMP, quoted(thread_id), pack(bump), expect=state.version, expires_at=self._expiry(bump))
+            put = Put(BUMP, quoted(thread_id), pack(bump), expect=state.version, expires_at=self.thread_expiry(bump))
             changes = [put, *born, *planned[1]]
             try:
                 versions = await self.records.commit(changes)
@@ -224,7 +227,7 @@ class Threads(Shared):
     def _remembered(self, thread_id: str) -> ThreadState | None:
         with self._known_lock:
             state = self._known.get(thread_id)
-        until = None if state is None else self._expiry(state.bump)
+        until = None if state is None else self.thread_expiry(state.bump)
         return None if until is not None and until <= self.records.clock() else state
 
     def _remember(self, thread_id: str, state: ThreadState) -> None:
@@ -258,8 +261,16 @@ def _restless(thread_id: str) -> StorageConflictError:
     return StorageConflictError(f"the thread {thread_id!r} changed {TRIES} times in a row", operation="put")
 
 
-async def _copy_space(records: RecordStore, space: str, target: str) -> None:
+async def copy_space(source: RecordStore, space: str, target: RecordStore, new: str) -> None:
+    """Copies all records of a space into another one."""
     after = ""
-    while found := await records.scan(space, after=after, limit=SLICE):
-        await records.commit([Put(target, one.key, one.data, expires_at=one.expires_at) for one in found])
+    while found := await source.scan(space, after=after, limit=SLICE):
+        puts = [Put(new, one.key, one.data, expires_at=one.expires_at) for one in found]
+        while puts:
+            fitting, size = 0, 0
+            while fitting < len(puts) and (not fitting or size + len(puts[fitting].data) <= MAX_COMMIT):
+                size += len(puts[fitting].data)
+                fitting += 1
+            await target.commit(puts[:fitting])
+            puts = puts[fitting:]
         after = found[-1].key

@@ -1,0 +1,290 @@
+"""Sessions and threads copied from one store to another, record by record where both are ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..exceptions import SessionConflictError, StorageError, VersionConflictError
+from ..records.base import Change, Put, RecordStore
+from .garbage import KINDS, SESSION, collect, left
+from .garbage import THREAD as OF_THREAD
+from .interfaces import IStorageBackend
+from .keys import BUMP, COLD, THREAD, incarnation, quoted
+from .lanes import TRIES, State, pause, read_state
+from .lifecycle import birth
+from .models import cold_of, pack
+from .store import SessionStore
+from .threads import ThreadState, copy_space
+
+PAGE = 100
+MOST_FAILURES = 1000
+
+
+class MigrationReport(Struct):
+    """What a migration did; `failures`: kind, id and reason, at most 1,000 of them, all are counted in `failed`."""
+
+    dry_run: bool = False
+    sessions: int = 0
+    threads: int = 0
+    skipped: int = 0
+    failed: int = 0
+    verified: int = 0
+    failures: list[tuple[str, str, str]] = []
+
+    @property
+    def ok(self) -> bool:
+        return not self.failed
+
+    def fail(self, kind: str, name: str, reason: str) -> None:
+        self.failed += 1
+        if len(self.failures) < MOST_FAILURES:
+            self.failures.append((kind, name, reason))
+
+
+class StorageMigrator:
+    """Copies what is in one store into another; what is there already, the very same, is left alone.
+
+    Between two `SessionStore` records are copied as they are, threads of LangGraph included; from any other
+    `IStorageBackend` that lists its sessions, sessions with their messages and latest contexts.
+    """
+
+    def __init__(self, source_storage: IStorageBackend, target_storage: IStorageBackend) -> None:
+        self.source: Any = source_storage
+        self.target: Any = target_storage
+
+    async def migrate_sessions(self, batch_size: int = 100) -> int:
+        """Copies all sessions; returns how many were copied. What differs in the target is told by `migrate_all`.
+
+        Raises:
+            SessionConflictError: the target has a session of one of these ids that is something different; all
+                others were copied.
+        """
+        report = MigrationReport()
+        await self._sessions(report, batch_size, verify=False)
+        if report.failed:
+            raise SessionConflictError(f"{report.failed} sessions were not copied; the first: {report.failures[0]}")
+        return report.sessions
+
+    async def migrate_all(
+        self, *, dry_run: bool = False, verify: bool = True, resume: bool = True, batch_size: int = 100
+    ) -> MigrationReport:
+        """Copies all sessions and threads; run again it goes on where it stopped.
+
+        Args:
+            dry_run: only tell what would be copied.
+            verify: read every copy again and compare.
+            resume: what is in the target already is no fault where it is the same; False: any is.
+        """
+        report = MigrationReport(dry_run=dry_run)
+        await self._sessions(report, batch_size, verify=verify, resume=resume)
+        if isinstance(self.source, SessionStore) and isinstance(self.target, SessionStore):
+            await self._threads(report, batch_size, verify=verify, resume=resume)
+        return report
+
+    # --- sessions ---
+
+    async def _sessions(self, report: MigrationReport, batch: int, *, verify: bool, resume: bool = True) -> None:
+        after: str | None = None
+        while True:
+            page = await self.source.list_sessions(limit=batch, after=after)
+            for facts in page:
+                await self._counted(
+                    report, "session", facts["session_id"], self._session(facts, report, verify, resume)
+                )
+            after = page.next
+            if after is None:
+                return
+
+    async def _session(self, facts: dict[str, Any], report: MigrationReport, verify: bool, resume: bool) -> None:
+        name = facts["session_id"]
+        if report.dry_run:
+            there = await self.target.get_session(name)
+            report.sessions += there is None
+            report.skipped += there is not None
+            return
+        if isinstance(self.source, SessionStore) and isinstance(self.target, SessionStore):
+            copied = await copy_session(self.source, self.target, name)
+            same = copied or not verify or await _same_session(self.source, self.target, name)
+        else:
+            copied = await _retell(self.source, self.target, facts)
+            same = True
+        report.sessions += copied
+        report.skipped += not copied
+        if not copied and not resume:
+            raise SessionConflictError(f"the session {name!r} is in the target already")
+        if verify and (not same or not await _same_session(self.source, self.target, name)):
+            raise SessionConflictError(f"the session {name!r} is something different in the target")
+        report.verified += verify
+
+    # --- threads ---
+
+    async def _threads(self, report: MigrationReport, batch: int, *, verify: bool, resume: bool) -> None:
+        after: str | None = None
+        while True:
+            page = await self.source.list_threads(limit=batch, after=after)
+            for facts in page:
+                await self._counted(
+                    report, "thread", facts["thread_id"], self._thread(facts["thread_id"], report, verify, resume)
+                )
+            after = page.next
+            if after is None:
+                return
+
+    async def _thread(self, name: str, report: MigrationReport, verify: bool, resume: bool) -> None:
+        if report.dry_run:
+            there = await self.target.thread(name)
+            report.threads += there is None
+            report.skipped += there is not None
+            return
+        copied = await copy_thread(self.source, self.target, name)
+        report.threads += copied
+        report.skipped += not copied
+        if not copied and not resume:
+            raise SessionConflictError(f"the thread {name!r} is in the target already")
+        if verify:
+            if not await _same_thread(self.source, self.target, name):
+                raise SessionConflictError(f"the thread {name!r} is something different in the target")
+            report.verified += 1
+
+    @staticmethod
+    async def _counted(report: MigrationReport, kind: str, name: str, call: Coroutine[Any, Any, None]) -> None:
+        try:
+            await call
+        except StorageError as error:
+            report.fail(kind, name, str(error))
+
+
+# --- between two stores of ours ---
+
+
+async def copy_session(source: SessionStore, target: SessionStore, session_id: str) -> bool:
+    """Copies the records of a session; False where the target has one of this id, or there is none.
+
+    It hangs under an incarnation of its own: what a deletion in the target still has to remove is not this.
+    """
+    key, new = quoted(session_id), incarnation()
+    for attempt in range(TRIES):
+        state = await read_state(source.records, key)
+        if state is None or await read_state(target.records, key) is not None:
+            return False
+        record = await target.records.get(COLD, key)  # of an expired one
+        buried = [] if record is None else [left(cold_of(record.data).inc)]
+        cold, hot = replace(state.cold, inc=new), replace(state.hot, inc=new, writers={})
+        whole = birth(key, cold, hot, 0 if record is None else record.version, buried)
+        spaces = _Spaces(SESSION, state.hot.inc, new)
+        if await _moved(source.records, target.records, spaces, whole, partial(_unchanged, source, state)):
+            return True
+        await pause(attempt)
+    raise SessionConflictError(f"the session {session_id!r} changed {TRIES} times while it was copied")
+
+
+async def copy_thread(source: SessionStore, target: SessionStore, thread_id: str) -> bool:
+    """As `copy_session`, for a thread with all its checkpoints."""
+    key, new = quoted(thread_id), incarnation()
+    for attempt in range(TRIES):
+        state = await source.thread(thread_id)
+        if state is None or await target.thread(thread_id) is not None:
+            return False
+        old = await target.records.get(THREAD, key)
+        thread, bump = replace(state.thread, inc=new), replace(state.bump, inc=new)
+        whole: list[Change] = [
+            Put(THREAD, key, pack(thread), expect=0 if old is None else old.version),
+            Put(BUMP, key, pack(bump), expect=0, expires_at=source.thread_expiry(bump)),
+        ]
+        spaces = _Spaces(OF_THREAD, state.thread.inc, new)
+        if await _moved(source.records, target.records, spaces, whole, partial(_unmoved, source, state)):
+            await target.index_runs(thread)
+            return True
+        await pause(attempt)
+    raise SessionConflictError(f"the thread {thread_id!r} changed {TRIES} times while it was copied")
+
+
+class _Spaces(NamedTuple):
+    """What hangs under an incarnation, and the one it goes to."""
+
+    kind: bytes
+    inc: str
+    new: str
+
+    def renamed(self, space: str) -> str:
+        return space.replace(self.inc, self.new, 1)
+
+
+async def _moved(
+    source: RecordStore,
+    target: RecordStore,
+    spaces: _Spaces,
+    whole: list[Change],
+    unchanged: Callable[[], Coroutine[Any, Any, bool]],
+) -> bool:
+    """Copies what hangs under an incarnation, then commits what makes it visible, unless the source changed."""
+    for space in await KINDS[spaces.kind](source, spaces.inc):
+        await copy_space(source, space, target, spaces.renamed(space))
+    try:
+        if await unchanged():
+            await target.commit(whole)
+            return True
+    except VersionConflictError:
+        pass
+    await collect(target, left(spaces.new, spaces.kind))
+    return False
+
+
+async def _unchanged(source: SessionStore, state: State) -> bool:
+    now = await read_state(source.records, quoted(state.cold.session_id))
+    return now is not None and (now.cold_version, now.hot_version) == (state.cold_version, state.hot_version)
+
+
+async def _unmoved(source: SessionStore, state: ThreadState) -> bool:
+    now = await source.thread(state.thread.thread_id)
+    return now is not None and now.version == state.version
+
+
+async def _same_session(source: Any, target: Any, session_id: str) -> bool:
+    if isinstance(source, SessionStore) and isinstance(target, SessionStore):
+        return await source.export_session(session_id) == await target.export_session(session_id)
+    histories = [await one.get_conversation_history(session_id, None) for one in (source, target)]
+    one, other = [[(message["role"], message["content"]) for message in history] for history in histories]
+    return one == other
+
+
+async def _same_thread(source: SessionStore, target: SessionStore, thread_id: str) -> bool:
+    one, other = await source.thread(thread_id), await target.thread(thread_id)
+    if one is None or other is None or replace(one.bump, inc="") != replace(other.bump, inc=""):
+        return False
+    spaces = _Spaces(OF_THREAD, one.thread.inc, other.thread.inc)
+    for space in await KINDS[OF_THREAD](source.records, one.thread.inc):
+        after = ""
+        while True:
+            page = await source.records.scan(space, after=after, limit=PAGE)
+            copy = await target.records.scan(spaces.renamed(space), after=after, limit=PAGE)
+            if [(record.key, record.data) for record in page] != [(record.key, record.data) for record in copy]:
+                return False
+            if not page:
+                break
+            after = page[-1].key
+    return True
+
+
+# --- from any other store ---
+
+
+async def _retell(source: Any, target: Any, facts: dict[str, Any]) -> bool:
+    """Makes a session anew from what the interfaces tell of it; False where the target has it."""
+    name = facts["session_id"]
+    if await target.get_session(name) is not None:
+        return False
+    await target.create_session(name, facts["user_id"], facts.get("metadata"))
+    for message in await source.get_conversation_history(name, None):
+        await target.add_conversation_message(name, message["role"], message["content"], message.get("metadata"))
+    context = await source.get_task_context(name)
+    if context is not None:
+        await target.store_task_context(name, context)
+    if facts.get("status", "active") != "active":
+        await target.end_session(name, facts["status"])
+    return True

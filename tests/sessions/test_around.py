@@ -1,0 +1,331 @@
+"""What stands around a store: cache, batches, failover, migration, monitoring."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genro_storage import SessionConflictError, SessionNotFoundError, StaleSessionError, StorageUnavailableError
+from genro_storage.records.base import RecordStore
+from genro_storage.records.memory import MemoryRecordStore
+from genro_storage.sessions import (
+    BatchOptimizedStorageBackend,
+    CachedStorageBackend,
+    MemoryStorageBackend,
+    SessionStore,
+    StorageAdapter,
+    StorageHealthChecker,
+    StorageLogger,
+    StorageMigrator,
+    StorageMonitor,
+    diagnose_connection_issue,
+    diagnose_data_consistency,
+)
+from genro_storage.sessions.langgraph import GenroCheckpointSaver
+from genro_storage.testing import FaultyRecordStore, RecordFault
+
+from .test_langgraph import put
+
+DOWN = RecordFault(1, times=10**9)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+# --- cache ---
+
+
+def test_the_cache_is_fresh_for_own_writes_and_stale_for_seconds_at_most() -> None:
+    async def test() -> None:
+        store = MemoryStorageBackend()
+        cached = CachedStorageBackend(store, ttl=0.2)
+        await cached.create_session("s", "u", {"a": [1]})
+        first = await cached.get_session("s")
+        assert first is not None
+        first["metadata"]["a"].append(2)
+        assert (await cached.get_session("s"))["metadata"] == {"a": [1]}
+        await cached.update_session("s", {"metadata": {"a": 2}})
+        assert (await cached.get_session("s"))["metadata"] == {"a": 2}
+        await store.update_session("s", {"metadata": {"a": 3}})
+        assert (await cached.get_session("s"))["metadata"] == {"a": 2}
+        with pytest.raises(StaleSessionError):
+            await cached.update_session("s", {"metadata": {"a": 4}}, expected_version=2)
+        await asyncio.sleep(0.25)
+        assert (await cached.get_session("s"))["metadata"] == {"a": 3}
+        assert await cached.get_session("no") is None
+        await cached.create_session("no", "u")
+        assert await cached.get_session("no") is not None
+        await cached.store_task_context("s", {"step": 1})
+        assert await cached.get_task_context("s") == {"step": 1}
+        await cached.store_task_context("s", {"step": 2})
+        assert await cached.get_task_context("s") == {"step": 2}
+        assert (await cached.list_sessions())[0]["session_id"] == "no"
+        told = await cached.get_metrics()
+        assert told["cache_hits"] >= 2
+        assert told["cache_misses"] >= 5
+        assert f'result="hit"}} {told["cache_hits"]}' in cached.metrics_text()
+
+    run(test)
+
+
+def test_the_cache_asks_once_and_drops_a_fill_that_a_write_overtook() -> None:
+    async def test() -> None:
+        store = MemoryStorageBackend()
+        await store.create_session("s", "u")
+        gate, asked = asyncio.Event(), []
+
+        class Slow(SessionStore):
+            async def get_session(self, session_id: str) -> dict[str, Any] | None:
+                asked.append(session_id)
+                found = await super().get_session(session_id)
+                await gate.wait()
+                return found
+
+        cached = CachedStorageBackend(Slow(store.records))
+        reads = [asyncio.create_task(cached.get_session("s")) for _ in range(10)]
+        await asyncio.sleep(0.01)
+        assert asked == ["s"]
+        await cached.update_session("s", {"metadata": {"new": 1}})
+        gate.set()
+        await asyncio.gather(*reads)
+        assert (await cached.get_session("s"))["metadata"] == {"new": 1}
+
+    run(test)
+
+
+# --- batches ---
+
+
+def test_batches_acknowledge_what_is_stored_in_order() -> None:
+    async def test() -> None:
+        records = FaultyRecordStore(MemoryRecordStore())
+        store = SessionStore(records)
+        batched = BatchOptimizedStorageBackend(store, batch_size=50)
+        for name in ("a", "b"):
+            await batched.create_session(name, "u")
+        records.calls.clear()
+        calls = [batched.add_conversation_message("ab"[n % 2], "user", n) for n in range(200)]
+        assert await asyncio.gather(*calls) == [True] * 200
+        assert records.calls.count("commit") <= 10
+        for at, name in enumerate("ab"):
+            history = await batched.get_conversation_history(name, None)
+            assert [one["content"] for one in history] == list(range(at, 200, 2))
+        with pytest.raises(SessionNotFoundError):
+            await batched.add_conversation_message("no", "user", "x")
+        with pytest.raises(ValueError, match="role"):
+            await batched.add_conversation_message("a", "", "x")
+
+    run(test)
+
+
+def test_buffered_batches_say_what_they_promise() -> None:
+    async def test() -> None:
+        batched = BatchOptimizedStorageBackend(MemoryStorageBackend(), ack="buffered", batch_timeout=30)
+        await batched.create_session("s", "u")
+        start = time.monotonic()
+        assert await batched.add_conversation_message("s", "user", 1) is True
+        told = await batched.health_check()
+        assert told["buffered"] == 1
+        assert "may lose" in told["warnings"][0]
+        assert [one["content"] for one in await batched.get_conversation_history("s")] == [1]
+        await batched.add_conversation_message("no", "user", 2)
+        await batched.flush()
+        told = await batched.health_check()
+        assert (told["status"], told["lost"]) == ("degraded", 1)
+        await batched.add_conversation_message("s", "user", 3)
+        await batched.close()
+        assert time.monotonic() - start < 10
+        assert len(await batched.storage.get_conversation_history("s")) == 2
+
+    run(test)
+
+
+# --- failover ---
+
+
+def test_reads_fail_over_and_writes_do_not() -> None:
+    async def test() -> None:
+        records = FaultyRecordStore(MemoryRecordStore())
+        adapter = StorageAdapter(SessionStore(records), MemoryStorageBackend())
+        await adapter.initialize()
+        await adapter.settle()
+        await adapter.create_session("s", "u", {"a": 1})
+        await adapter.add_conversation_message("s", "user", "hi")
+        records.faults = [DOWN]
+        assert (await adapter.get_session("s"))["metadata"] == {"a": 1}
+        assert (adapter.last_source, adapter.stale_reads) == ("fallback", 1)
+        assert [one["content"] for one in await adapter.get_conversation_history("s")] == ["hi"]
+        with pytest.raises(StorageUnavailableError):
+            await adapter.update_session("s", increment_requests=True)
+        records.faults = []
+        assert await adapter.get_session("missing") is None
+        assert adapter.last_source == "primary"
+        with pytest.raises(SessionConflictError):
+            await adapter.create_session("s", "other")
+        await adapter.close()
+
+    run(test)
+
+
+def test_what_the_fallback_missed_is_made_up_for() -> None:
+    async def test() -> None:
+        primary = MemoryStorageBackend()
+        behind = FaultyRecordStore(MemoryRecordStore())
+        journal = MemoryRecordStore()
+        adapter = StorageAdapter(primary, SessionStore(behind), journal=journal, mirror_timeout=0.5)
+        await adapter.settle()
+        await adapter.create_session("s", "u")
+        behind.faults = [DOWN]
+        await adapter.add_conversation_message("s", "user", "missed")
+        await adapter.store_checkpoint("t", "c", {"x": 1})
+        await adapter.put_writes("t", "c", "task", [("a", 1)])
+        told = await adapter.health_check()
+        assert (told["status"], told["pending_reconcile"]) == ("degraded", 2)
+        behind.faults = []
+        # A process that crashed in between left the same entries: another one settles them.
+        other = StorageAdapter(primary, SessionStore(behind), journal=journal)
+        assert await other.settle() == 0
+        assert await other.settle() == 0
+        fallback = SessionStore(behind)
+        assert [one["content"] for one in await fallback.get_conversation_history("s")] == ["missed"]
+        assert (await fallback.get_checkpoint("t"))["data"] == {"x": 1}
+        assert await fallback.get_writes("t", "c") == [("a", 1)]
+        assert (await other.health_check())["status"] == "healthy"
+        assert await other.delete_session("s") is True
+        assert await fallback.get_session("s") is None
+
+    run(test)
+
+
+def test_it_settles_by_itself_when_both_answer_again() -> None:
+    async def test() -> None:
+        behind = FaultyRecordStore(MemoryRecordStore(), DOWN)
+        adapter = StorageAdapter(MemoryStorageBackend(), SessionStore(behind), journal=MemoryRecordStore())
+        await adapter.create_session("s", "u")
+        behind.faults = []
+        for _ in range(100):
+            await adapter.get_session("s")
+            await asyncio.sleep(0.01)
+            if await SessionStore(behind).get_session("s"):
+                break
+        assert await SessionStore(behind).get_session("s") is not None
+
+    run(test)
+
+
+# --- migration ---
+
+
+def test_migration_between_stores(records: RecordStore) -> None:
+    source, target = SessionStore(records), MemoryStorageBackend()
+    for number in range(7):
+        source.sync.create_session(f"s{number}", f"u{number % 2}", {"n": (number,)})
+        source.sync.append_messages(f"s{number}", [{"role": "user", "content": n} for n in range(150)])
+        source.sync.store_task_context(f"s{number}", {"n": number})
+    source.sync.end_session("s3", "failed")
+    saver = GenroCheckpointSaver(source)
+    parent = put(saver, "graph", {"big": "x" * 5000}, run_id="run-1")
+    put(saver, "graph", {"big": "x" * 5000, "n": 1}, parent)
+    source.sync.store_checkpoint("named", "c", {"x": 1})
+
+    async def test() -> None:
+        migrator = StorageMigrator(source, target)
+        told = await migrator.migrate_all(dry_run=True)
+        assert (told.sessions, told.threads) == (7, 2)
+        assert await target.list_sessions() == []
+        told = await migrator.migrate_all(batch_size=3)
+        assert (told.sessions, told.threads, told.skipped, told.failed, told.verified) == (7, 2, 0, 0, 9)
+        for number in range(7):
+            assert await target.export_session(f"s{number}") == await source.export_session(f"s{number}")
+        again = await migrator.migrate_all()
+        assert (again.sessions, again.threads, again.skipped, again.ok) == (0, 0, 9, True)
+        assert await migrator.migrate_sessions() == 0
+        assert (await target.get_checkpoint("named"))["data"] == {"x": 1}
+        listed = [one async for one in GenroCheckpointSaver(target).alist({"configurable": {"thread_id": "graph"}})]
+        assert [one.checkpoint["channel_values"] for one in listed] == [
+            {"big": "x" * 5000, "n": 1},
+            {"big": "x" * 5000},
+        ]
+        await GenroCheckpointSaver(target).adelete_for_runs(["run-1"])
+        listed = [one async for one in GenroCheckpointSaver(target).alist({"configurable": {"thread_id": "graph"}})]
+        assert len(listed) == 1
+        await target.add_conversation_message("s1", "user", "different")
+        told = await migrator.migrate_all()
+        assert [one[:2] for one in told.failures] == [("session", "s1"), ("thread", "graph")]
+        assert (await migrator.migrate_all(resume=False)).failed == 9
+
+    source.sync.run(test())
+
+
+# --- monitoring ---
+
+
+def test_a_health_checker_believes_the_answer_not_only_the_absence_of_errors(records: RecordStore) -> None:
+    async def test() -> None:
+        fine = await StorageHealthChecker(MemoryStorageBackend()).check_health()
+        assert fine["status"] == "healthy"
+        assert fine["checks"]["connection"] == "ok"
+        broken = await StorageHealthChecker(SessionStore(FaultyRecordStore(MemoryRecordStore(), DOWN))).check_health()
+        assert broken["status"] == "unhealthy"
+        assert "injected" in broken["checks"]["connection"]
+
+    run(test)
+
+
+def test_a_monitor_counts_in_constant_memory() -> None:
+    async def test() -> None:
+        monitor = StorageMonitor(MemoryStorageBackend())
+        store = monitor.instrument()
+        await store.create_session("s", "u")
+        for _ in range(3):
+            await store.get_session("s")
+        with pytest.raises(SessionConflictError):
+            await store.create_session("s", "v")
+        assert len(await store.list_sessions()) == 1
+        told = monitor.get_performance_report()
+        assert told["get_session"]["total_operations"] == 3
+        assert (told["create_session"]["error_count"], told["create_session"]["error_rate"]) == (1, 0.5)
+        assert told["get_session"]["min_latency"] <= told["get_session"]["p50"] <= told["get_session"]["max_latency"]
+        for number in range(5000):
+            await monitor.record_operation("x", number / 1000, True)
+        told = monitor.get_performance_report()["x"]
+        assert (told["min_latency"], told["max_latency"]) == (0.0, 4.999)
+        assert len(monitor._latencies["x"].recent) == 1024
+
+    run(test)
+
+
+def test_logs_do_not_tell_session_ids(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        logger = StorageLogger(MemoryStorageBackend())
+        with caplog.at_level(logging.INFO):
+            await logger.log_operation("get", "secret-id", True, 0.1)
+            await logger.log_operation("get", "secret-id", False, 0.1, "no session secret-id")
+            await logger.log_health_check({"status": "degraded"})
+        assert "secret-id" not in caplog.text
+        assert "Storage operation failed" in caplog.text
+        assert "health issues" in caplog.text
+        await StorageLogger(MemoryStorageBackend(), log_ids=True).log_operation("get", "secret-id", False, 0.1)
+        assert "secret-id" in caplog.text
+
+    run(test)
+
+
+def test_diagnoses(tmp_path: Path) -> None:
+    async def test() -> None:
+        store = MemoryStorageBackend()
+        assert (await diagnose_data_consistency(store))["consistent"] is True
+        assert await store.list_sessions() == []
+        assert (await diagnose_connection_issue(store))["advice"] == "nothing"
+        down = SessionStore(FaultyRecordStore(MemoryRecordStore(), DOWN))
+        assert (await diagnose_data_consistency(down))["consistent"] is False
+        assert (await diagnose_connection_issue(down))["health"]["status"] == "unhealthy"
+
+    run(test)

@@ -60,7 +60,9 @@ def decoded(value: str) -> str:
 def sent_metadata(options: WriteOptions, limit: int = METADATA_LIMIT) -> dict[str, str]:
     """Metadata as headers carry it; more than `limit` bytes → `StorageQuotaError`, a bad key → `ValueError`."""
     sent = {}
-    for key, value in (options.metadata or {}).items():
+    if not options.metadata:
+        return sent if options.mtime is None else {MTIME: repr(options.mtime)}
+    for key, value in options.metadata.items():
         name = key.lower()
         if not _KEY.fullmatch(name):
             raise ValueError(f"metadata key {key!r}: use letters, digits, '.', '_' and '-'")

@@ -103,6 +103,7 @@ class Accelerator:
         self._kind, self._config, self._take_slot = kind, config, take_slot
         self._lock = threading.Lock()
         self._store: Any = None
+        self._module: Any = None
 
     def _connected(self) -> Any:
         global _used
@@ -113,8 +114,10 @@ class Accelerator:
         _used = True  # before the lock: a child never waits for one that was held at the fork
         with self._lock:
             if self._store is None:
+                import obstore
                 from obstore import store
 
+                self._module = obstore
                 config = dict(self._config())
                 self._store = getattr(store, self._kind)(retry_config={"max_retries": 0}, **config)
             return self._store
@@ -135,15 +138,15 @@ class Accelerator:
             options["range"] = (start, end) if end is not None else _open_range(start)
         if if_match is not None:
             options["if_match"] = if_match
+        if threading.get_ident() != _main:
+            return self._get(key, options)
         return interruptible(lambda: self._get(key, options))
 
     def _get(self, key: str, options: Any) -> Fetched:
-        import obstore
-
         store = self._connected()
         free = self._take_slot()
         try:
-            result = obstore.get(store, key, options=options) if options else obstore.get(store, key)
+            result = self._module.get(store, key, options=options)
             return Fetched(result.bytes().to_bytes(), result.meta, result.attributes)
         except Exception as error:  # a driver call: `failure` translates
             raise failure(error) from error
@@ -152,15 +155,15 @@ class Accelerator:
 
     def put(self, key: str, data: bytes, attributes: Mapping[str, str], mode: Any = None) -> Mapping[str, Any]:
         """One PUT; `mode` is obstore's: None, ``"create"``, or a dict with the version that is to be replaced."""
-        return interruptible(lambda: self._put(key, data, dict(attributes), mode))
+        if threading.get_ident() != _main:
+            return self._put(key, data, attributes, mode)
+        return interruptible(lambda: self._put(key, data, attributes, mode))
 
-    def _put(self, key: str, data: bytes, attributes: dict[str, str], mode: Any) -> Mapping[str, Any]:
-        import obstore
-
+    def _put(self, key: str, data: bytes, attributes: Mapping[str, str], mode: Any) -> Mapping[str, Any]:
         store = self._connected()
         free = self._take_slot()
         try:
-            told: Mapping[str, Any] = obstore.put(
+            told: Mapping[str, Any] = self._module.put(
                 store, key, data, attributes=attributes, mode=mode, use_multipart=False
             )
         except Exception as error:  # a driver call: `failure` translates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from botocore.exceptions import ClientError
@@ -21,7 +22,7 @@ from ._objects import prefix_of, quoted, range_header, sent_metadata
 from ._s3 import errors
 from ._s3.client import Answer, Connection, S3Options
 from ._s3.copying import copy_object, describe
-from ._s3.facts import Checksums, common, stat_of
+from ._s3.facts import Checksums, common, stat_of, written
 from ._s3.fast import FastLane
 from ._s3.listing import Listing
 from ._s3.reader import S3Reader, extent, fetched, trimmed
@@ -82,8 +83,8 @@ class S3Backend(StorageBackend):
 
     # --- identity ---
 
-    @property
-    def abilities(self) -> frozenset[str]:
+    @cached_property
+    def abilities(self) -> frozenset[str]:  # type: ignore[override]  # asked for every file
         options = self.options
         known = {"mkdir": options.markers, "versions": options.version_aware, "sign": not options.anon}
         return super().abilities - {name for name, works in known.items() if not works}
@@ -260,12 +261,16 @@ class S3Backend(StorageBackend):
     # --- writing ---
 
     def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
-        target, content = self._target(path, options), bytes(data)
+        if not path:
+            raise StorageIsADirectoryError("the root of a mount is a directory")
+        content = data if type(data) is bytes else bytes(data)
         try:
-            answer = self._fast.put(target.key, content, options)
+            answer = self._fast.put(self.key(path), content, options, sent_metadata(options))
         except ClientError as error:
-            raise target.judged(error) from error
-        return target.put(content) if answer is None else target.written(answer, len(content))
+            raise self._target(path, options).judged(error) from error
+        if answer is None:
+            return self._target(path, options).put(content)
+        return written(path, answer, len(content), options, versions=self.options.version_aware)
 
     def writer(self, path: str, options: WriteOptions = PLAIN) -> S3Writer:
         return S3Writer(self._target(path, options))

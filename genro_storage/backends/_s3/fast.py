@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, ConnectionError, ReadTimeoutError
 
 from ...types import WriteOptions
 from .. import _obstore
-from .._objects import quoted, sent_metadata, unquoted
+from .._objects import quoted
 from .client import Answer, Connection, S3Options
 
 REST = 5.0
@@ -45,6 +45,9 @@ class FastLane:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._open = suits(connection.options)
+        self._writes = writes(connection.options)
+        stored = connection.options.storage_class
+        self._attributes = {} if stored is None else {"Storage-Class": stored}
         self._largest = _obstore.largest_put(connection.options.timeout)
         self._rest_until = 0.0
         self._opaque = False
@@ -86,28 +89,25 @@ class FastLane:
     def _is_md5(self, answer: Answer, data: bytes | None) -> bool:
         """Marks an ETag that is not proven to be the MD5; False where these bytes may be damaged."""
         etag = answer["ETag"]
+        proving = data is not None and len(data) <= PROVEN and not self._opaque
+        if proving and etag == f'"{_md5(data)}"':
+            return True
         if etag is None or not _MD5.fullmatch(etag):
             return True
-        if data is not None and len(data) <= PROVEN and not self._opaque:
-            if _md5(data) == unquoted(etag):
-                return True
+        if proving:
             self._opaque = True  # encrypted with a key of KMS, or damaged: the exact path can tell
             return False
         answer["ServerSideEncryption"] = UNKNOWN
         return True
 
-    def put(self, key: str, data: bytes, options: WriteOptions) -> Answer | None:
+    def put(self, key: str, data: bytes, options: WriteOptions, metadata: Mapping[str, str]) -> Answer | None:
         """One PUT whose bytes the server checks by their SHA-256, part of the signature."""
-        own = self._connection.options
-        metadata = sent_metadata(options)
-        suited = len(data) <= self._largest and not options.tags and _obstore.takes(metadata) and writes(own)
+        suited = self._writes and len(data) <= self._largest and not options.tags and _obstore.takes(metadata)
         if not (suited and self._takes(key)):
             return None
-        attributes = dict(metadata)
+        attributes = {**self._attributes, **metadata}
         if options.content_type is not None:
             attributes["Content-Type"] = options.content_type
-        if own.storage_class is not None:
-            attributes["Storage-Class"] = own.storage_class
         try:
             told = self._store.put(key, data, attributes, _mode(options))
         except Exception as error:  # noqa: BLE001 - a driver call: `_tell` knows which are whose

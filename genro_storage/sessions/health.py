@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from ..exceptions import StorageError, StorageTimeoutError
+from ..exceptions import StorageError, StorageSchemaError, StorageTimeoutError, VersionConflictError
 from ..observe import Meter, RecordMeter
 from ..records.base import Delete, Put, RecordStore
 from .keys import GARBAGE, META
@@ -31,6 +31,20 @@ class Health(Shared):
             records.meter = RecordMeter(store=records.name)
         self.meter = Meter()
         self._statuses: set[str] = set()
+
+    async def judge_layout(self) -> None:
+        """Marks an empty store with the layout of this release; one of a newer → `StorageSchemaError`."""
+        found = await self.records.get(META, "layout")
+        if found is None:
+            try:
+                await self.records.commit([Put(META, "layout", b"%d" % LAYOUT, expect=0)])
+            except VersionConflictError:
+                return await self.judge_layout()
+        elif int(found.data) > LAYOUT:
+            raise StorageSchemaError(
+                f"these sessions have layout {int(found.data)}, this release knows {LAYOUT}: a newer one wrote them"
+            )
+        return None
 
     async def health_check(self) -> dict[str, Any]:
         """Writes, reads and deletes one record within 5 seconds; tells, never raises."""

@@ -10,7 +10,8 @@ from urllib.parse import quote_from_bytes
 
 COLD, HOT = "s", "h"
 THREAD, BUMP = "t", "tb"
-ACTIVE, EXPIRY = "x/active", "x/expiry"
+ACTIVE, EXPIRY, THREADS = "x/active", "x/expiry", "x/threads"
+SWEEP = "lease/sweep"
 GARBAGE, META = "gc", "meta"
 
 _LONGEST, _KEPT = 200, 120

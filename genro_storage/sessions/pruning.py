@@ -74,7 +74,7 @@ class Pruning(Graphs):
             gone: list[str] = []
 
             async def plan(state: ThreadState, conflicted: bool, gone: list[str] = gone) -> Planned | None:
-                headers = await self._all(state)
+                headers = await self.headers(state)
                 picked = _fitting(headers, sorted(set(chosen(headers)) & headers.keys())[:AT_ONCE])
                 gone[:] = [graph_writes(state.thread.inc, *one) for one in picked]
                 return _dropped(state, headers, picked) if picked else None
@@ -107,7 +107,7 @@ class Pruning(Graphs):
             orphans: list[str] = []
 
             async def plan(state: ThreadState, conflicted: bool, orphans: list[str] = orphans) -> Planned | None:
-                headers = await self._all(state)
+                headers = await self.headers(state)
                 live = {digest for header in headers.values() for digest in header.digests}
                 space, after = blobs(state.thread.inc), ""
                 orphans.clear()
@@ -166,7 +166,8 @@ class Pruning(Graphs):
                 return found
             until = records[-1].key
 
-    async def _all(self, state: ThreadState) -> dict[Id, Header]:
+    async def headers(self, state: ThreadState) -> dict[Id, Header]:
+        """All checkpoints of a thread, in all namespaces."""
         headers: dict[Id, Header] = {}
         for ns in await self._namespaces(state):
             for record in await self.records.scan(graph(state.thread.inc, ns)):

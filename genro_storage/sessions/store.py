@@ -13,11 +13,13 @@ from .checkpoints import Checkpoints
 from .exports import Exports
 from .interfaces import ICheckpointerBackend, IStorageBackend
 from .options import session_options
+from .sweeper import Sweeper
+from .verify import Verifying
 
 T = TypeVar("T")
 
 
-class SessionStore(Exports, Checkpoints, IStorageBackend, ICheckpointerBackend):
+class SessionStore(Exports, Verifying, Checkpoints, IStorageBackend, ICheckpointerBackend):
     """Sessions and all that hangs under them, over any `RecordStore`; may be called from any event loop and thread.
 
     Every call is awaited; `sync` is the same face for blocking callers. Opened by the first call. The options are those
@@ -26,6 +28,7 @@ class SessionStore(Exports, Checkpoints, IStorageBackend, ICheckpointerBackend):
 
     def __init__(self, records: RecordStore, **options: Any) -> None:
         super().__init__(records, session_options(options))
+        self.sweeper = Sweeper(self, self.options.sweep_interval)
 
     @cached_property
     def sync(self) -> BlockingSessions:
@@ -40,10 +43,14 @@ class SessionStore(Exports, Checkpoints, IStorageBackend, ICheckpointerBackend):
             StorageSchemaError: it was written by a newer release.
         """
         await self.records.initialize()
+        await self.judge_layout()
+        if self.options.session_ttl is not None or self.options.checkpoint_ttl is not None:
+            self.sweeper.start()
         return True
 
     async def close(self) -> None:
         """Releases the record store; idempotent."""
+        self.sweeper.stop()
         await self.records.close()
 
 

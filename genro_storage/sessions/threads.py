@@ -15,7 +15,7 @@ from ..exceptions import CommitOutcomeUnknownError, SessionConflictError, Storag
 from ..records.base import MAX_COMMIT, Change, Check, Delete, Put, Record, RecordStore
 from .garbage import KINDS, collect, left
 from .garbage import THREAD as OF_THREAD
-from .keys import BUMP, THREAD, incarnation, judged_id, quoted
+from .keys import BUMP, THREAD, THREADS, incarnation, judged_id, quoted, timed
 from .lanes import TRIES, pause
 from .listing import Page
 from .models import pack, shown_time
@@ -167,6 +167,22 @@ class Threads(Shared):
         ttl = micros(self.options.checkpoint_ttl)
         return None if ttl is None else bump.last_put + ttl
 
+    async def bury_thread(self, thread_id: str) -> bool:
+        """Removes what is left of a thread whose time has run out; False where nothing is, or it lives."""
+        key = quoted(thread_id)
+        record = await self.records.get(THREAD, key)
+        if record is None:
+            return False
+        inc = _thread_of(record.data).inc
+        gone: list[Change] = [Delete(THREAD, key, expect=record.version), Check(BUMP, key, expect=0)]
+        gone.append(left(inc, OF_THREAD))
+        try:
+            await self.records.commit(gone)
+        except VersionConflictError:
+            return False
+        await self._collected(inc, OF_THREAD)
+        return True
+
     # --- how ---
 
     async def thread(self, thread_id: str) -> ThreadState | None:
@@ -222,6 +238,8 @@ class Threads(Shared):
         born: list[Change] = [Put(THREAD, quoted(thread_id), pack(thread), expect=expect)]
         if old:
             born.append(left(old, OF_THREAD))
+        if self.options.checkpoint_ttl is not None:
+            born.append(Put(THREADS, timed(now, thread_id), thread_id.encode()))
         return ThreadState(thread, Bump(thread.inc, now), 0), born, old
 
     def _remembered(self, thread_id: str) -> ThreadState | None:

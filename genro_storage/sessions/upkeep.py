@@ -10,23 +10,27 @@ from msgspec import Struct
 from ..exceptions import VersionConflictError
 from ..records.base import Change, Delete, Put, Record
 from .garbage import collect
-from .keys import ACTIVE, EXPIRY, GARBAGE, HOT, number, quoted, timed
+from .keys import ACTIVE, EXPIRY, GARBAGE, HOT, META, SWEEP, THREADS, number, quoted, timed
 from .listing import Listing
 from .models import hot_of
 from .options import MICRO
+from .threads import Threads
 
 SLICE = 500
+LEASE = 600_000_000
+"""µs for which one sweeper keeps the others away, should it die."""
 
 
 class SweepReport(Struct):
-    """What a sweep removed: sessions past their time, remains of deleted ones, expired records of the store."""
+    """What a sweep removed: sessions and threads past their time, remains of deleted ones, records of the store."""
 
     sessions: int = 0
+    threads: int = 0
     remains: int = 0
     records: int = 0
 
 
-class Upkeep(Listing):
+class Upkeep(Listing, Threads):
     """Expiry and cleaning."""
 
     async def cleanup_expired_sessions(self, max_idle_hours: float = 24) -> int:
@@ -44,6 +48,7 @@ class Upkeep(Listing):
     async def sweep(self) -> SweepReport:
         """Removes what has expired and finishes what deletions left; safe at any time."""
         report = SweepReport(sessions=await self._swept(EXPIRY, self.records.clock()))
+        report.threads = await self._swept_threads(self.records.clock())
         after = ""
         while entries := await self.records.scan(GARBAGE, after=after, limit=SLICE):
             for entry in entries:
@@ -53,6 +58,35 @@ class Upkeep(Listing):
             report.records += removed
             await asyncio.sleep(0)
         return report
+
+    async def sweep_alone(self) -> SweepReport | None:
+        """As `sweep`, unless another process does so now: then None."""
+        lease = Put(META, SWEEP, b"", expect=0, expires_at=self.records.clock() + LEASE)
+        try:
+            (version,) = await self.records.commit([lease])
+        except VersionConflictError:
+            return None
+        try:
+            return await self.sweep()
+        finally:
+            await self._filed([Delete(META, SWEEP, expect=version)])
+
+    async def _swept_threads(self, now: int) -> int:
+        removed, after = 0, ""
+        while entries := await self.records.scan(THREADS, after=after, until=number(now + 1), limit=SLICE):
+            after = entries[-1].key
+            for entry in entries:
+                name = entry.data.decode()
+                state = await self.thread(name)
+                due = None if state is None else self.thread_expiry(state.bump)
+                changes: list[Change] = [Delete(THREADS, entry.key, expect=entry.version)]
+                if state is None:
+                    removed += await self.bury_thread(name)
+                elif due is not None and timed(due, name) != entry.key:
+                    changes.append(Put(THREADS, timed(due, name), entry.data))
+                await self._filed(changes)
+            await asyncio.sleep(0)
+        return removed
 
     async def _swept(self, space: str, until: int) -> int:
         """Removes the sessions whose entry in a time index is due and true; re-files the others."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from genro_storage.records.base import RecordStore
+import pytest
+
+from genro_storage import StorageSchemaError
+from genro_storage.records.base import Put, RecordStore
 from genro_storage.sessions.interfaces import ICheckpointerBackend, IStorageBackend
 from genro_storage.sessions.store import BlockingSessions, SessionStore
 from genro_storage.testing import FaultyRecordStore, RecordFault
@@ -24,7 +27,7 @@ def test_a_healthy_store(sessions: BlockingSessions, records: RecordStore) -> No
     assert told["durability"] == records.durability
     assert 0 < told["latency_ms"] < 5000
     assert (told["warnings"], told["pending_gc"]) == ([], 0)
-    assert records.sync.scan("meta") == []
+    assert [one.key for one in records.sync.scan("meta")] == []
 
 
 def test_an_unhealthy_store_tells_and_does_not_raise(records: RecordStore) -> None:
@@ -45,6 +48,14 @@ def test_a_store_that_hangs_is_unhealthy_after_five_seconds(records: RecordStore
     told = asyncio.run(check())
     assert told["status"] == "unhealthy"
     assert "5 s" in str(told["error"])
+
+
+def test_a_store_of_a_newer_release_is_refused(sessions: BlockingSessions, records: RecordStore) -> None:
+    sessions.initialize()
+    assert records.sync.get("meta", "layout").data == b"1"
+    records.sync.commit([Put("meta", "layout", b"2")])
+    with pytest.raises(StorageSchemaError, match="newer"):
+        SessionStore(records).sync.initialize()
 
 
 def test_metrics_count(sessions: BlockingSessions) -> None:

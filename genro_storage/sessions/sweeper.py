@@ -1,0 +1,55 @@
+"""The thread that sweeps a session store now and then, and lets go of a store that nobody holds any more."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from ..exceptions import StorageError
+
+if TYPE_CHECKING:
+    from .store import SessionStore
+
+log = logging.getLogger("genro_storage.sessions")
+
+
+class Sweeper:
+    """Sweeps every `interval` seconds ± 10 % once started; holds only a weak reference to its store."""
+
+    def __init__(self, store: SessionStore, interval: float) -> None:
+        self._store = weakref.ref(store)
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._stop: threading.Event | None = None
+
+    def start(self) -> None:
+        """Idempotent; a forked child starts its own."""
+        with self._lock:
+            if self._stop is None:
+                self._stop = threading.Event()
+                args = (self._store, self._interval, self._stop)
+                threading.Thread(target=_sweep, args=args, name="genro-sessions-sweep", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ends the thread before its next sweep; idempotent."""
+        with self._lock:
+            if self._stop is not None:
+                self._stop.set()
+                self._stop = None
+
+
+def _sweep(ref: weakref.ref[SessionStore], interval: float, stop: threading.Event) -> None:
+    while not stop.wait(interval * random.uniform(0.9, 1.1)):
+        store = ref()
+        if store is None:
+            return
+        try:
+            store.sync.sweep_alone()
+        except StorageError as error:
+            log.warning("A sweep of sessions failed, the next one tries again: %s", error)
+        except RuntimeError:  # the interpreter is going down
+            return
+        del store

@@ -20,6 +20,7 @@ STORES = {
     "memory": "memory:MemoryRecordStore",
     "sqlite": "sqlite:SQLiteRecordStore",
     "postgresql": "postgres:PostgresRecordStore",
+    "redis": "redis:RedisRecordStore",
 }
 """Kind → where its class is."""
 

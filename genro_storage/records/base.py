@@ -108,6 +108,8 @@ class RecordStore(ABC):
     features: RecordFeatures = RecordFeatures()
     durability: str = "none"
     """What an acknowledged write survives, in the words of the store; for people and health checks."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the server behind it, and does not stop it; known after `initialize`."""
 
     def __init__(self, *, clock: Clock = now) -> None:
         self.clock = clock

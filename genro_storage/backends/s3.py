@@ -16,7 +16,7 @@ from ..exceptions import (
     StorageVersionNotFoundError,
     UnsupportedOperation,
 )
-from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Version, WriteOptions
+from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Unfinished, Version, WriteOptions
 from ._labels import checked_tags
 from ._objects import prefix_of, quoted, range_header, sent_metadata
 from ._s3 import errors
@@ -25,11 +25,13 @@ from ._s3.copying import copy_object, describe
 from ._s3.facts import Checksums, common, stat_of, written
 from ._s3.fast import FastLane
 from ._s3.listing import Listing
+from ._s3.parts import S3Parts, unfinished
 from ._s3.reader import S3Reader, extent, fetched, trimmed
 from ._s3.removal import deleted_many
 from ._s3.signing import signed
 from ._s3.tags import tag_set, tags_of
 from ._s3.versions import versions_of
+from ._s3.wire import Wire
 from ._s3.writer import S3Writer, Target
 from .base import BackendReader, BytesReader, StorageBackend, Tick
 from .options import Context
@@ -69,6 +71,7 @@ class S3Backend(StorageBackend):
         tells_missing=False,
         max_key=1024,
         backslash=True,
+        ranges=True,
     )
 
     options: S3Options
@@ -79,6 +82,7 @@ class S3Backend(StorageBackend):
         self._connection = Connection(options)
         self._fast = FastLane(self._connection)
         self._checksums = Checksums(options.checksum)
+        self._wire = Wire(self._connection)
         self._common = common(options)
 
     # --- identity ---
@@ -111,6 +115,7 @@ class S3Backend(StorageBackend):
 
     def close(self) -> None:
         self._fast.close()
+        self._wire.close()
         self._connection.close()
 
     def translate(self, error: Exception) -> StorageError | None:
@@ -192,6 +197,8 @@ class S3Backend(StorageBackend):
         version: str | None = None,
         if_match: str | None = None,
     ) -> BackendReader:
+        if (stream := self._streamed(path, start, end, version, if_match)) is not None:
+            return stream
         connection = self._connection
         found = self._ranged(path, start, end, version, if_match, connection.hold)
         if found is None:
@@ -218,6 +225,16 @@ class S3Backend(StorageBackend):
             return None
         data, answer = found
         return data, self._stat(path, answer, answer["ContentLength"], None)
+
+    def _streamed(self, path: str, start: int, end: int | None, version: str | None, if_match: str | None) -> Any:
+        """As `reader`, for what is worth a connection without the client."""
+        request = self._reading(path, version, None)
+        try:
+            return self._wire.reader(
+                request, start, end, if_match, lambda answer: self._stat(path, answer, extent(answer)[1], version)
+            )
+        except ClientError as error:
+            raise self._refusal(error, version) from error
 
     def _whole(self, request: Any) -> tuple[Answer, bytes]:
         return self._connection.run(fetched(request))
@@ -274,6 +291,20 @@ class S3Backend(StorageBackend):
 
     def writer(self, path: str, options: WriteOptions = PLAIN) -> S3Writer:
         return S3Writer(self._target(path, options))
+
+    def parts(
+        self,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        part_size: int,
+        token: str | None = None,
+        receipts: Mapping[int, str] = {},
+    ) -> S3Parts:
+        return S3Parts(self._target(path, options), self._wire, part_size=part_size, token=token, receipts=receipts)
+
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        return unfinished(self._connection, self.key(path) if path else prefix_of(self.root), self.root, older_than)
 
     def _target(self, path: str, options: WriteOptions) -> Target:
         if not path:
@@ -365,11 +396,4 @@ class S3Backend(StorageBackend):
         return stat_of(path, answer, size=size, versions=self.options.version_aware)
 
     def _refusal(self, error: ClientError, version: str | None) -> StorageError:
-        failure = errors.answered(error, self.options.bucket)
-        if (
-            version is not None
-            and errors.status_of(error) in (400, 404, 405)
-            and errors.code_of(error) != "NoSuchBucket"
-        ):
-            failure = StorageVersionNotFoundError("No such version of this file")
-        return failure
+        return errors.refused(error, self.options.bucket, version)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import pytest
 
@@ -63,6 +64,9 @@ def written(mount: Mount, path: str, **options: object) -> bytes:
 
 
 class Staging(Cases):
+    late_judge: ClassVar[bool] = False
+    """A server behind the storage lets several staged writes pass that come at one moment (SeaweedFS)."""
+
     @needs("parts")
     def test_parts_come_in_any_order(self, mount: Mount) -> None:
         writer, data, offsets = begun(mount)
@@ -193,8 +197,8 @@ class Staging(Cases):
         for number, writer in enumerate(writers):
             writer.put(0, bytes([number]) * 1000)
         winners = race(4, lambda number: writers[number].commit(), StorageExistsError)
-        assert len(winners) == 1
-        assert mount.get("f")[0] == bytes(winners) * 1000
+        assert winners if self.late_judge else len(winners) == 1
+        assert mount.get("f")[0] in {bytes([number]) * 1000 for number in winners}
 
     # --- to go on, and to give up ---
 

@@ -45,7 +45,7 @@ def engine_for(
         pool = Threads(partial(worker, opened=landing.opened), flow, Width(1), notes=teller.listens)
     else:
         many = width(options.concurrency, source.mount, target.mount, os.cpu_count() or 1)
-        worker.slow = many.slow
+        worker.slow = flow.slow = many.slow
         pool = Threads(worker, flow, many, notes=teller.listens)
     worker.tell = pool.note
     return Engine(pool, options, report, flow, teller)

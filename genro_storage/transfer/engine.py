@@ -152,6 +152,7 @@ class Engine:
         report.bytes_server_side += copied.size if copied.server_side else 0
         report.verified_checksum += copied.by_checksum
         report.verified_size += copied.by_size
+        report.retries += copied.retries
         if copied.dropped_metadata:
             report.warn(DROPPED)
 

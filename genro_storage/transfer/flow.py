@@ -54,6 +54,8 @@ class Flow:
         self._moved = _Moved()
         self.cause: StorageError | None = None
         """Why it stopped, where somebody wished it or the time was over."""
+        self.slow: Callable[[], object] = lambda: None
+        """Called from any thread when a storage does not keep up."""
         self.abandoned = False
         """Threads were left behind that may still hold what they opened."""
 
@@ -157,6 +159,10 @@ class Flow:
             self._moved.add(count)
             if self._bandwidth is not None and count > 0 and (seconds := self._bandwidth.owed(count)):
                 self.wait(seconds)
+
+    def untick(self, count: int) -> None:
+        """Bytes that were counted have to go again."""
+        self._moved.add(-count)
 
     def tick_aside(self, count: int = 0) -> None:
         """As `tick`, for bytes that a server moves: they take no bandwidth of ours."""

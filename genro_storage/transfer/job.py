@@ -33,3 +33,5 @@ class Copied(Struct, frozen=True):
     by_checksum: bool = False
     by_size: bool = False
     dropped_metadata: bool = False
+    retries: int = 0
+    """How often a part of it was tried again."""

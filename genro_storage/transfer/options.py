@@ -25,6 +25,7 @@ Filter = Callable[[Any, str], object]
 
 SYNC_ONLY = ("delete", "max_delete", "delete_excluded", "allow_empty_source")
 MAX_DELETE = "50%"
+PART = 8 << 20
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "symlinks": get_args(Links),
@@ -50,7 +51,9 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
 
     `on_event(TransferEvent)`, `on_file(source)`, `on_skip(source, reason)`, `on_error(source, error)` and
     `on_delete(target)` are called in the caller's thread too, one at a time; one that raises stops the transfer.
-    `concurrency`: files at once, ``"auto"`` follows the throughput. `buffer`: bytes held in memory at once.
+    `concurrency`: files at once, ``"auto"`` follows the throughput. `parts`: how many parts of a
+    large file move at once, of `part_size` bytes each or more where a storage needs it. `buffer`: bytes held in memory
+    at once, by all files together.
     `bandwidth`: bytes written to targets per second, a number or text like ``"20MiB/s"``. `deadline`: seconds for the
     whole call, then `StorageTimeoutError`. `cancel`: an object with `is_set()`; once set, `TransferCancelled`.
     `executor`: a `concurrent.futures.Executor` whose workers copy the files.
@@ -86,6 +89,8 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     on_error: Callback | None = None
     on_delete: Callback | None = None
     concurrency: int | Literal["auto"] = "auto"
+    parts: int = 4
+    part_size: int = PART
     buffer: int = BUFFER
     bandwidth: float | str | None = None
     deadline: float | None = None
@@ -131,7 +136,8 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is a function, not {callback!r}")
         if self.concurrency != "auto":
             _judge_positive("concurrency", self.concurrency, int)
-        _judge_positive("buffer", self.buffer, int)
+        for name in ("parts", "part_size", "buffer"):
+            _judge_positive(name, getattr(self, name), int)
         if self.deadline is not None:
             _judge_positive("deadline", self.deadline, int | float)
         if self.bandwidth is not None:

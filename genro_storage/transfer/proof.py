@@ -27,6 +27,7 @@ class Proof:
         self._facts = facts
         self._size = 0
         self._by_source = False
+        self._parted: Mapping[str, str] | None = None
         self.digests: Mapping[str, str] = {}
         """Hashes of all bytes that passed, after `judge_source`; those that the source says before."""
         told, asked = set(facts.hashes), set(job.target.mount.features.hashes)
@@ -41,10 +42,18 @@ class Proof:
 
     # --- before anything is visible ---
 
+    def judge_parts(self, size: int, digests: Mapping[str, str]) -> None:
+        """As `judge_source`, for bytes that came in no order; `digests` are what follows from those of the parts."""
+        self._size, self._parted = size, digests
+        self.judge_source()
+
     def judge_source(self) -> None:
         """All bytes came, they are one state of the source, and what it says they are."""
         source, facts = self._job.source, self._facts
-        self.digests = {name: hasher.hexdigest() for name, hasher in self._hashers.items()}
+        if self._parted is None:
+            self.digests = {name: hasher.hexdigest() for name, hasher in self._hashers.items()}
+        else:
+            self.digests = self._parted
         judge_unchanged(source, facts)
         if self._verify == "none":
             return

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from .. import paths
-from ..backends.base import BackendReader, BackendWriter
+from ..backends.base import BackendReader, BackendWriter, PartWriter
 from ..exceptions import StorageCorruptedError, StoragePathError, StoragePermissionError, UnsupportedOperation
 from ..mount import Mount
 from ..types import Place, Stat, WriteOptions
 from .flow import Flow
 from .job import Copied, Job
+from .nearby import copy_nearby
 from .options import CopyOptions
+from .parallel import Parts, suits
 from .places import fault, same_place
 from .proof import CHUNK, Proof, judge_unchanged
+
+W = TypeVar("W", BackendWriter, PartWriter)
 
 SMALL = 1 << 20
 STREAM_MEMORY = 10 << 20
@@ -33,11 +38,14 @@ def copy_file(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader 
         if not job.apart and job.source.version is None and same_place(job.source, job.target):
             return Copied(job.facts, same_place=True)
         small = opened is None and job.facts.size is not None and job.facts.size <= SMALL
-        # The kernel's help with a small file costs twice as much as reading it.
-        if opened is None and not (small and job.local) and (copied := _by_the_storage(job, options, flow)):
+        if job.local and (copied := copy_nearby(job, options, _write_options(job, options, job.facts), flow)):
+            return copied
+        if opened is None and (copied := _by_the_storage(job, options, flow)):
             return copied
         if small:
             return _in_one_piece(job, options, flow)
+        if copied := _in_parts(job, options, flow, opened):
+            return copied
         with flow.room(STREAM_MEMORY):
             return _in_chunks(job, options, flow, opened)
 
@@ -52,7 +60,7 @@ def judge_name(target: Place) -> None:
         raise fault(StoragePathError, f"this name would become '{normal}'", target, "write")
 
 
-# --- the three ways ---
+# --- the four ways ---
 
 
 def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None:
@@ -90,6 +98,28 @@ def _in_one_piece(job: Job, options: CopyOptions, flow: Flow) -> Copied:
     return _told(job, options, proof.judge_target(stat))
 
 
+def _in_parts(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader | None) -> Copied | None:
+    """A large file: ranges of the source at the same time, each a part of the target; None where they cannot."""
+    source, target = job.source, job.target
+    facts = job.facts if opened is None else opened.stat
+    if suits(job, options, facts) and opened is None and not job.exact:
+        facts = source.mount.stat_file(source.path, version=source.version)
+    if not suits(job, options, facts):
+        return None
+    proof, parts = Proof(job, options, flow, facts), Parts(source, facts, options, flow)
+    try:
+        writer = parts.begun(target, _write_options(job, options, facts), options.part_size)
+    except UnsupportedOperation:
+        return None
+    with _discarding(writer):
+        if opened is not None:
+            opened.close()
+        parts.move(writer)
+        proof.judge_parts(facts.size or 0, writer.digests)
+        stat = parts.commit(writer)
+    return replace(_told(job, options, proof.judge_target(stat)), retries=parts.retries)
+
+
 def _in_chunks(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader | None) -> Copied:
     """One stream, hashed on its way."""
     source, target = job.source, job.target
@@ -107,7 +137,7 @@ def _in_chunks(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader
 
 
 @contextmanager
-def _discarding(writer: BackendWriter) -> Iterator[BackendWriter]:
+def _discarding(writer: W) -> Iterator[W]:
     try:
         yield writer
     finally:

@@ -145,6 +145,13 @@ def answered(error: boto.ClientError, bucket: str) -> StorageError:
     return cls(reason, retryable=retryable, retry_after=_retry_after(error))
 
 
+def refused(error: boto.ClientError, bucket: str, version: str | None) -> StorageError:
+    """As `answered`, for a request about one version or, with None, about what is there now."""
+    if version is not None and status_of(error) in (400, 404, 405) and code_of(error) != "NoSuchBucket":
+        return StorageVersionNotFoundError("No such version of this file")
+    return answered(error, bucket)
+
+
 def _retry_after(error: boto.ClientError) -> float | None:
     headers: dict[str, str] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     value = headers.get("retry-after", "")

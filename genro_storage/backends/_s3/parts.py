@@ -11,14 +11,13 @@ from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
 from ...types import Stat, Unfinished
-from .._rest.web import whole
 from .._staging import Receipt, Staged, fitting, gone, pieces
 from ..handles import Part
 from .client import Answer, Connection
 from .errors import code_of, status_of
 from .facts import common
 from .upload import Upload
-from .wire import Wire, told
+from .wire import Wire
 from .writer import Target
 
 LEAST = 5 << 20
@@ -76,9 +75,9 @@ class S3Parts(Staged):
             return Receipt(len(data), answer["ETag"], base64.b64decode(crc).hex() if crc else "", other)
 
     def _sent(self, request: Answer, data: Part) -> Answer:
-        response = self._wire.send("upload_part", request, body=data)
-        if response is not None:
-            return told(whole(response).headers)
+        sent = self._wire.put("upload_part", request, data)
+        if sent is not None:
+            return sent
         connection = self._target.connection
         body = b"".join(pieces(data))
         answer: Answer = connection.run(connection.client.upload_part(Body=body, **request), sent=len(body))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,11 +12,17 @@ from xml.sax.saxutils import unescape
 
 from botocore.exceptions import ClientError
 
+from ...types import Stat
+from .._objects import quoted
+from .._rest.body import BodyReader
 from .._rest.web import Answer as Reply
 from .._rest.web import Web, whole
 from ..handles import Part
 from .client import Answer, Connection, S3Options
+from .errors import status_of
 
+LEAST = 1 << 20
+"""Bytes from which a range is worth a signature of its own."""
 VALID = 3600
 """Seconds for which a signature is made: that of a session token may end before."""
 
@@ -59,15 +64,24 @@ class Wire:
         for web in list(self._webs.values()):
             web.close()
 
-    def send(
-        self, operation: str, request: Answer, headers: Mapping[str, str] = {}, body: Part | None = None
+    def put(self, operation: str, request: Answer, body: Part) -> Answer | None:
+        """The answer to a request of these parameters; None where the client has to send it."""
+        if not self.open:
+            return None
+        release = self._connection.take_slot()
+        try:
+            response = self._send(operation, request, {}, body)
+            return None if response is None else told(whole(response).headers)
+        finally:
+            release()
+
+    def _send(
+        self, operation: str, request: Answer, headers: Mapping[str, str], body: Part | None = None
     ) -> Any | None:
         """The answer, its body still to be read; a refusal → `ClientError`. None where the client has to do it.
 
         `operation` is a method of the client, `request` its parameters; `headers` need no signature.
         """
-        if not self.open:
-            return None
         url = self._connection.local(lambda client: client.generate_presigned_url(operation, request, VALID))
         parts = urlsplit(url)
         method = "GET" if body is None else "PUT"
@@ -83,19 +97,65 @@ class Wire:
             return None
         raise refused(reply, operation)
 
+    def reader(
+        self, request: Answer, start: int, end: int | None, if_match: str | None, described: Callable[[Answer], Stat]
+    ) -> BodyReader | None:
+        """The bytes [start, end) of what GetObject's `request` names; None where the client has to fetch them."""
+        if not self.open or end is None or not 0 <= start <= end - LEAST:
+            return None
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        if if_match is not None:
+            headers["If-Match"] = quoted(if_match)
+        release = self._connection.take_slot()
+        try:
+            response = self._send("get_object", request, headers)
+            if response is not None:
+                reader = _Reader(response, start, end, release)
+                release = reader.close
+                reader.stat = described(told(response.headers))
+                return reader
+        except ClientError as error:
+            release()
+            if status_of(error) == 416:  # nothing is there: the client asks for the facts alone
+                return None
+            raise
+        except BaseException:
+            release()
+            raise
+        release()
+        return None
+
     def _web(self, endpoint: str) -> Web:
         web = self._webs.get(endpoint)
         if web is None:
-            options = self._connection.options
-            settings = {} if options.verify_tls else {"cert_reqs": "CERT_NONE", "assert_hostname": False}
-            web = self._webs.setdefault(endpoint, Web(endpoint, options, settings))
+            web = self._webs.setdefault(endpoint, Web(endpoint, self._connection.options, self._trust()))
         return web
+
+    def _trust(self) -> dict[str, Any]:
+        """Whose certificates are believed: those that the client believes."""
+        believed = self._connection.client._endpoint.http_session._verify
+        if believed is False:
+            return {"cert_reqs": "CERT_NONE", "assert_hostname": False}
+        return {"ca_certs": believed} if isinstance(believed, str) else {}
+
+
+class _Reader(BodyReader):
+    """A body whose connection counts among those of the mount until it is closed."""
+
+    def __init__(self, response: Any, start: int, end: int, release: Callable[[], object]) -> None:
+        self._release: Callable[[], object] | None = release
+        super().__init__(response, Stat(""), start, end)
+
+    def close(self) -> None:
+        super().close()
+        release, self._release = self._release, None
+        if release is not None:
+            release()
 
 
 def suits(options: S3Options) -> bool:
     """Whether there is nothing between us and the server that only botocore knows how to pass."""
-    trusts = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
-    return not (options.client_options or trusts or getproxies())
+    return not (options.client_options or getproxies())
 
 
 def told(headers: Mapping[str, str]) -> Answer:

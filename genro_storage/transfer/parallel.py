@@ -1,0 +1,183 @@
+"""One large file: ranges of the source read at the same time, each put as a part of the target."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import TypeVar
+
+from ..backends.base import BackendReader, PartWriter
+from ..exceptions import StorageError, StorageUnavailableError
+from ..retry import RetryPolicy
+from ..types import Place, Stat, WriteOptions
+from .flow import Flow
+from .job import Job
+from .options import CopyOptions
+from .proof import CHUNK
+
+T = TypeVar("T")
+
+LARGE = 32 << 20
+"""Bytes from which a file is moved in parts."""
+STREAMED = 2 * CHUNK
+"""Bytes that a part takes in memory where the target takes its pieces as they come."""
+
+
+def suits(job: Job, options: CopyOptions, facts: Stat) -> bool:
+    """Whether a file goes in parts: it is large, its ranges are cheap and all of one object, the target stages them.
+
+    A hash of the whole for ``verify="read"`` is made in order, so that goes in one stream.
+    """
+    source = job.source
+    if facts.size is None or facts.size < LARGE or options.verify == "read":
+        return False
+    same = facts.etag is not None or source.version is not None
+    return same and source.mount.features.ranges and job.target.mount.can("parts")
+
+
+class Held:
+    """A part in memory, in the pieces in which it came."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = list(pieces)
+        self._size = sum(map(len, self._pieces))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+
+class Ranged:
+    """A part that is read again from the source whenever somebody goes through it."""
+
+    def __init__(self, size: int, read: Callable[[], Iterator[bytes]]) -> None:
+        self._size, self._read = size, read
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._read()
+
+
+class Parts:
+    """The parts of one file on their way, by up to `options.parts` threads; the first error that stays stops them all.
+
+    An error that may be retried repeats only its own part.
+    """
+
+    def __init__(self, source: Place, facts: Stat, options: CopyOptions, flow: Flow) -> None:
+        self._source, self._facts, self._flow = source, facts, flow
+        self._threads = options.parts
+        self._share = options.buffer // options.parts
+        self._retry = RetryPolicy(options.retries, sleep=flow.wait)
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self.retries = 0
+        """How often something was tried again."""
+
+    # --- what is done ---
+
+    def begun(self, target: Place, how: WriteOptions, part_size: int) -> PartWriter:
+        """The staged write."""
+        return self._tried(lambda: target.mount.parts(target.path, how, part_size=part_size))
+
+    def move(self, writer: PartWriter) -> None:
+        """Puts all parts that the target has not yet."""
+        size, held = self._facts.size or 0, writer.held
+        todo = iter([start for start in range(0, size, writer.part_size) if start not in held])
+        crew = [
+            threading.Thread(target=self._work, args=(writer, todo), name="genro-transfer-part", daemon=True)
+            for _ in range(min(self._threads, -(-size // writer.part_size)) - 1)
+        ]
+        for thread in crew:
+            thread.start()
+        try:
+            self._work(writer, todo)
+        except BaseException as error:
+            self._stop(error)  # Ctrl-C comes here and nowhere else
+            raise
+        finally:
+            for thread in crew:
+                thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def commit(self, writer: PartWriter) -> Stat:
+        """Makes the file visible; the storage is asked again after a lost answer, and knows its own work."""
+        self._flow.tick()
+        return self._tried(lambda: writer.commit(writer.digests))
+
+    # --- inside ---
+
+    def _stop(self, error: BaseException) -> None:
+        with self._lock:
+            self._error = self._error or error
+
+    def _work(self, writer: PartWriter, todo: Iterator[int]) -> None:
+        while self._error is None:
+            with self._lock:
+                start = next(todo, None)
+            if start is None:
+                return
+            try:
+                self._tried(lambda at=start: self._part(writer, at))  # type: ignore[misc]
+            except Exception as error:  # noqa: BLE001 - the engine: the thread that called must hear of it
+                self._stop(error)
+
+    def _tried(self, do: Callable[[], T]) -> T:
+        attempt = 0
+        while True:
+            try:
+                return do()
+            except StorageError as error:
+                if self._flow.cancelled or self._error is not None or not error.retryable:
+                    raise
+                if attempt >= self._retry.retries:
+                    error.retryable = False  # it had its turns: they are not multiplied by those of the file
+                    raise
+                if isinstance(error, StorageUnavailableError):
+                    self._flow.slow()
+                self._retry.wait(attempt, error)
+                attempt += 1
+                with self._lock:
+                    self.retries += 1
+
+    def _part(self, writer: PartWriter, start: int) -> None:
+        end = min(start + writer.part_size, self._facts.size or 0)
+        passed = 0
+
+        def read() -> Iterator[bytes]:
+            nonlocal passed
+            begin = start
+            for chunk in self._chunks(start, end):
+                begin += len(chunk)
+                self._flow.tick(max(0, begin - passed - start))
+                passed = max(passed, begin - start)
+                yield chunk
+
+        streamed = writer.one_pass or end - start > self._share
+        with self._flow.room(STREAMED if streamed else end - start):
+            try:
+                writer.put(start, Ranged(end - start, read) if streamed else Held(read()))
+            except StorageError:
+                self._flow.untick(passed)
+                raise
+
+    def _chunks(self, start: int, end: int) -> Iterator[bytes]:
+        with closing(self._opened(start, end)) as reader:
+            while start < end and self._error is None:
+                chunk = reader.read(min(CHUNK, end - start))
+                if not chunk:
+                    return
+                start += len(chunk)
+                yield chunk
+
+    def _opened(self, start: int, end: int) -> BackendReader:
+        source = self._source
+        if source.version is not None:
+            return source.mount.reader(source.path, start, end, version=source.version)
+        return source.mount.reader(source.path, start, end, if_match=self._facts.etag)

@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..exceptions import StorageConflictError, StorageError, StorageUnavailableError
 from ..types import Stat, WriteOptions
 from ._fsspec import FsspecWriter, Spool
+from .handles import BackendEditor
+
+T = TypeVar("T")
 
 HANDSHAKES = 4
 """Connections that are made at once: sshd turns away who comes with ten and more (MaxStartups)."""
@@ -58,6 +61,8 @@ class Pool:
 
     def __init__(self, connect: Callable[[], Session], most: int, patience: float) -> None:
         self._connect, self._most, self._patience = connect, most, patience
+        self.unknown: set[str] = set()
+        """What the server was found not to know."""
         self._begin()
 
     def _begin(self) -> None:
@@ -197,6 +202,57 @@ class ServerWriter(FsspecWriter):
 
     def __del__(self) -> None:
         self.discard()
+
+
+class ServerEditor:
+    """A file open in place; has a connection of its own until it is closed."""
+
+    def __init__(self, pool: Pool, session: Session, opened: BackendEditor) -> None:
+        self._pool, self._session, self._opened = pool, session, opened
+        self._pid = os.getpid()
+        self._whole, self._ended = True, False
+
+    def _call(self, method: Callable[..., T], *args: Any) -> T:
+        if self._ended:
+            raise ValueError("I/O on a closed file")
+        if self._pid != os.getpid():
+            raise StorageError("this file was opened before the process forked; open one of its own")
+        try:
+            return method(*args)
+        except BaseException as error:
+            self._whole = self._whole and survives(error)
+            raise
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._call(self._opened.readinto, buffer)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        return self._call(self._opened.write, data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._call(self._opened.seek, offset, whence)
+
+    def tell(self) -> int:
+        return self._call(self._opened.tell)
+
+    def truncate(self, size: int) -> int:
+        return self._call(self._opened.truncate, size)
+
+    def flush(self) -> None:
+        self._call(self._opened.flush)
+
+    def close(self) -> None:
+        if self._ended or self._pid != os.getpid():
+            return
+        try:
+            self._call(self._opened.close)
+        finally:
+            self._ended = True
+            self._pool.give(self._session, whole=self._whole)
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # a driver call on what nobody holds any more
+            self.close()
 
 
 def shrunk() -> StorageConflictError:

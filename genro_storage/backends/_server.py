@@ -200,6 +200,28 @@ class ServerStorage(StorageBackend):
     def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
         return leftovers(self, path, older_than)
 
+    def _copied(
+        self,
+        source: StorageBackend,
+        source_path: str,
+        path: str,
+        options: WriteOptions,
+        copy: Callable[[Session, str, str, int | None], int],
+    ) -> Stat:
+        """A copy by the server, to a hidden file that is then renamed."""
+        if not isinstance(source, ServerStorage) or source.storage_id != self.storage_id:
+            raise UnsupportedOperation("the other side is not on this server")
+        if options.if_match is not None:
+            raise UnsupportedOperation("this storage cannot judge that condition")
+        old, sizes = source._at(source_path), [0]
+        self._new(path)
+
+        def fill(session: Session, hidden: str, mode: int | None) -> None:
+            sizes.append(copy(session, old, hidden, mode))
+
+        self._publish(path, options, fill)
+        return Stat(path, sizes[-1])
+
     def _target(self, session: Session, path: str) -> tuple[str, int | None]:
         """Where a file of this name is to be, and the mode that the one there now has."""
         return self._at(path), None

@@ -27,6 +27,7 @@ from ._pool import Refused, shrunk
 
 CHUNK = 32 << 10
 """Bytes of one request: what every server takes."""
+NEW = words.SFTP_FLAG_WRITE | words.SFTP_FLAG_CREATE | words.SFTP_FLAG_EXCL
 IN_FLIGHT = 64
 """Requests on their way at once: 2 MiB, the window of a channel."""
 _UNSUPPORTED = 8
@@ -193,19 +194,11 @@ class SshSession:
 
     def send(self, native: str, spool: Spool, mode: int | None, mtime: float | None) -> None:
         client: Any = self.client
-        attributes = SFTPAttributes()
-        if mode is not None:
-            attributes.st_mode = mode & 0o777 | 0o200  # nobody may read what replaces a private file
-        flags = words.SFTP_FLAG_WRITE | words.SFTP_FLAG_CREATE | words.SFTP_FLAG_EXCL
-        _, message = client._request(words.CMD_OPEN, encoded(native), flags, attributes)
+        _, message = client._request(words.CMD_OPEN, encoded(native), NEW, created(mode))
         handle = message.get_binary()
         try:
             self._write(handle, spool)
-            changes = SFTPAttributes()
-            changes.st_mode = None if mode is None else mode & 0o7777
-            if mtime is not None:
-                changes.st_atime = changes.st_mtime = seconds(mtime)
-            if mode is not None or mtime is not None:
+            if (changes := kept(mode, mtime)) is not None:
                 client._request(words.CMD_FSETSTAT, handle, changes)
         except BaseException:
             with suppress(OSError, EOFError, paramiko.SSHException):
@@ -248,6 +241,23 @@ class SshSession:
     def set_mtime(self, native: str, mtime: float) -> None:
         when = seconds(mtime)
         self.client.utime(encoded(native), (when, when))
+
+
+def created(mode: int | None) -> SFTPAttributes:
+    """What a new file has while it is written: nobody may read what replaces a private file."""
+    attributes = SFTPAttributes()
+    if mode is not None:
+        attributes.st_mode = mode & 0o777 | 0o200
+    return attributes
+
+
+def kept(mode: int | None, mtime: float | None) -> SFTPAttributes | None:
+    """What a file has at the end; None where that is the server's affair."""
+    changes = SFTPAttributes()
+    changes.st_mode = None if mode is None else mode & 0o7777
+    if mtime is not None:
+        changes.st_atime = changes.st_mtime = seconds(mtime)
+    return None if mode is None and mtime is None else changes
 
 
 def close(client: Any, handle: bytes) -> None:

@@ -16,11 +16,15 @@ from ..exceptions import (
     StoragePathError,
     StoragePermissionError,
     StorageUnavailableError,
+    UnsupportedOperation,
 )
-from ..types import Features, Stat
+from ..types import PLAIN, Features, Stat, WriteOptions
 from . import _ssh
-from ._pool import Refused, Session
+from ._pool import Refused, ServerEditor, Session, survives
 from ._server import ServerStorage, below
+from ._sshedit import COPY, SshEditor, Unknown, copy, free_space
+from .base import StorageBackend, no_version
+from .handles import BackendEditor, Tick
 from .options import NetworkOptions, Secret
 
 
@@ -103,6 +107,55 @@ class SftpBackend(ServerStorage):
     def set_mode(self, path: str, mode: int) -> None:
         with self._pool.session() as session:
             _ssh_of(session).client.chmod(_ssh.encoded(self._at(path)), mode)
+
+    def edit(self, path: str, mode: str) -> BackendEditor:
+        """In place, for all to see at once; appended bytes land at the end, whoever else appends."""
+        native = self._at(path) if mode == "r+" else self._new(path)
+        session = self._pool.take()
+        try:
+            try:
+                opened = SshEditor(_ssh_of(session).client, native, mode)
+            except FileNotFoundError:
+                if mode == "r+":
+                    raise
+                self._make_parents(session, native)
+                opened = SshEditor(_ssh_of(session).client, native, mode)
+        except BaseException as error:
+            self._pool.give(session, whole=survives(error))
+            raise
+        return ServerEditor(self._pool, session, opened)
+
+    def copy_from(
+        self,
+        source: StorageBackend,
+        source_path: str,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        version: str | None = None,
+        tick: Tick = lambda n: None,
+    ) -> Stat:
+        """By `copy-data`, where the server knows it; it is asked once."""
+        no_version(version)
+        if COPY in self._pool.unknown:
+            raise UnsupportedOperation("this server cannot copy by itself")
+
+        def made(session: Session, old: str, new: str, mode: int | None) -> int:
+            return copy(_ssh_of(session).client, old, new, _ssh.kept(mode, options.mtime), mode, tick)
+
+        try:
+            return self._copied(source, source_path, path, options, made)
+        except Unknown:
+            self._pool.unknown.add(COPY)
+            raise
+
+    def free_space(self) -> int:
+        with self._pool.session() as session:
+            client = _ssh_of(session).client
+            try:
+                return free_space(client, self._at(""))
+            except FileNotFoundError:  # a mount's root may be still to come
+                return free_space(client, "/")
 
     def symlink(self, path: str, target: str) -> None:
         """Makes a relative link; its target stays below the root of the mount, existing or not."""

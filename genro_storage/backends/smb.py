@@ -12,7 +12,6 @@ from ..exceptions import (
     StoragePathError,
     StorageTimeoutError,
     StorageUnavailableError,
-    UnsupportedOperation,
 )
 from ..types import PLAIN, Features, Stat, WriteOptions
 from ._pool import Session
@@ -84,23 +83,14 @@ class SmbBackend(ServerStorage):
         version: str | None = None,
         tick: Tick = lambda n: None,
     ) -> Stat:
-        """The server copies, to a hidden file that is then renamed."""
         no_version(version)
-        if not isinstance(source, SmbBackend) or source.storage_id != self.storage_id:
-            raise UnsupportedOperation("the other side is not on this share")
-        if options.if_match is not None:
-            raise UnsupportedOperation("this storage cannot judge that condition")
-        old = source._at(source_path)
-        self._new(path)
 
-        sizes: list[int] = []
+        def copy(session: Session, old: str, new: str, mode: int | None) -> int:
+            size = _smb_of(session).copy(old, new, options.mtime)
+            tick(size)
+            return size
 
-        def copied(session: Session, hidden: str, mode: int | None) -> None:
-            sizes.append(_smb_of(session).copy(old, hidden, options.mtime))
-            tick(sizes[-1])
-
-        self._publish(path, options, copied)
-        return Stat(path, sizes[-1])
+        return self._copied(source, source_path, path, options, copy)
 
     def free_space(self) -> int:
         with self._pool.session() as session:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from genro_storage import StorageManager
-from genro_storage.backends import _pool, _ssh
+from genro_storage.backends import _pool, _ssh, _sshedit, sftp
 from genro_storage.backends.options import Duration
 from genro_storage.backends.sftp import SftpBackend
 from genro_storage.exceptions import (
     StorageConfigError,
+    StorageConflictError,
     StorageError,
     StorageExistsError,
     StoragePermissionError,
@@ -32,7 +33,7 @@ from tests.servers.asyncsshd import PasswordSftp
 from tests.servers.sshd import Sshd
 
 LACKS = OBJECT_STORE | {
-    *("atomic_if_match", "content_type", "copy_from", "delete_many", "edit", "free_space", "hashes", "if_match"),
+    *("atomic_if_match", "content_type", "delete_many", "hashes", "if_match"),
     *("implied_dirs", "metadata", "parts", "walk"),
 }
 
@@ -276,3 +277,84 @@ def test_it_pickles(backend: SftpBackend) -> None:
     with closing(twin):
         assert twin.get("f")[0] == b"1"
     assert twin.storage_id == backend.storage_id
+
+
+# --- in place ---
+
+
+def test_an_editor_has_a_connection_of_its_own(sshd: Sshd) -> None:
+    with closing(made(sshd, max_connections=1, timeout=0.5)) as backend:
+        backend.put("f", b"0123456789")
+        editor = backend.edit("f", "r+")
+        with pytest.raises(StorageUnavailableError, match="connections are in use"):
+            backend.stat("f")
+        editor.close()
+        editor.close()
+        with pytest.raises(ValueError, match="closed"):
+            editor.tell()
+        assert backend.stat("f").size == 10
+
+
+def test_nothing_but_a_file_is_edited(sshd: Sshd) -> None:
+    root = sshd.make_root()
+    os.mkfifo(sshd.local(root) / "fifo")
+    with closing(made(sshd, root)) as backend:
+        backend.put("d/f", b"1")
+        for mode in ("r+", "a"):
+            for name, error in (("fifo", UnsupportedOperation), ("d", IsADirectoryError)):
+                with pytest.raises(error):
+                    backend.edit(name, mode)
+        assert backend.get("d/f")[0] == b"1"
+        assert len(backend._pool._idle) == 1, "the connection is as good as before"
+
+
+def test_a_large_edit(backend: SftpBackend) -> None:
+    """More than what is on its way at once, and over the end of what was there."""
+    data = os.urandom(5 << 20)
+    backend.put("f", bytes(1000))
+    with closing(backend.edit("f", "r+")) as editor:
+        editor.seek(-10, 2)
+        assert editor.write(data) == len(data)
+        assert editor.tell() == 990 + len(data)
+    assert backend.get("f")[0] == bytes(990) + data
+
+
+def test_two_who_append(sshd: Sshd) -> None:
+    with closing(made(sshd)) as backend:
+        with closing(backend.edit("log", "a")) as one, closing(backend.edit("log", "a")) as other:
+            for number in range(10):
+                one.write(b"1%d" % number)
+                other.write(b"2%d" % number)
+        expected = b"".join(b"1%d2%d" % (number, number) for number in range(10))
+        assert backend.get("log")[0] == expected
+
+
+def test_a_server_that_cannot_copy_is_asked_once(backend: SftpBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend.put("f", b"1")
+    monkeypatch.setattr(_sshedit, "COPY", "no-such-extension@example.org")
+    asked: list[object] = []
+    copy = _sshedit.copy
+    monkeypatch.setattr(sftp, "copy", lambda *args: (asked.append(1), copy(*args))[1])
+    for _ in range(2):
+        with pytest.raises(UnsupportedOperation):
+            backend.copy_from(backend, "f", "g")
+    assert asked == [1]
+    assert [entry.path for page in backend.scan("") for entry in page] == ["f"], "nothing hidden is left"
+    assert mounted(backend).get("f")[0] == b"1"
+
+
+def test_a_source_that_changes_while_the_server_copies(backend: SftpBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sshedit, "COPIED", 1 << 20)
+    backend.put("f", bytes(3 << 20))
+    backend.put("g", b"old")
+
+    def change(done: int) -> None:
+        with closing(backend.edit("f", "a")) as editor:
+            editor.write(b"more")
+
+    with pytest.raises(StorageConflictError, match="changed while"):
+        backend.copy_from(backend, "f", "g", tick=change)
+    assert backend.get("g")[0] == b"old"
+    backend.copy_from(backend, "f", "g", WriteOptions(mtime=1e9, mode=0o640))
+    stat = backend.stat("g")
+    assert (stat.size, stat.mtime, stat.mode) == (backend.stat("f").size, 1e9, 0o640)

@@ -197,8 +197,9 @@ class S3Backend(StorageBackend):
         version: str | None = None,
         if_match: str | None = None,
     ) -> BackendReader:
-        if (stream := self._streamed(path, start, end, version, if_match)) is not None:
-            return stream
+        streamed: BackendReader | None = self._streamed(path, start, end, version, if_match)
+        if streamed is not None:
+            return streamed
         connection = self._connection
         found = self._ranged(path, start, end, version, if_match, connection.hold)
         if found is None:

@@ -22,7 +22,8 @@ INSERT INTO {schema}.records_meta VALUES ('layout', {layout});
 # First pass: lock and judge, in the order of (space, key), so that two commits never wait for each other. Nothing is
 # written before all is judged; a conflict is an answer, not an error, because errors fill the server's log.
 # Second pass: write. A row that was absent could not be locked; if it is there now, all is undone and tried again.
-# What must be absent and is not written is inserted and deleted: only the unique index holds off other inserters.
+# What must be absent and is not written is inserted and deleted: only the unique index holds off other inserters. An
+# expired record is such a one: two that shared its lock would wait for each other to delete it.
 FUNCTION = """
 CREATE OR REPLACE FUNCTION {schema}.records_commit(
     spaces text[], keys text[], kinds int[], expects bigint[], expiries bigint[], datas bytea[], moment bigint)
@@ -31,7 +32,7 @@ DECLARE
     c record; held record; actual bigint; result bigint[] := '{{}}'; made bigint;
 BEGIN
     FOR c IN SELECT * FROM unnest(spaces, keys, kinds, expects) WITH ORDINALITY AS u(space, key, kind, expect, i) LOOP
-        IF c.kind = 2 THEN
+        IF c.kind = 2 AND c.expect > 0 THEN
             SELECT version, expires_at INTO held FROM {schema}.records r
                 WHERE r.space = c.space AND r.key = c.key FOR SHARE;
         ELSE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,26 @@ import pytest
 
 from genro_storage.records.base import RecordStore
 from genro_storage.records.memory import MemoryRecordStore
+from genro_storage.records.postgres import PostgresRecordStore
+from genro_storage.records.redis import RedisRecordStore
 from genro_storage.records.sqlite import SQLiteRecordStore
 from genro_storage.sessions.store import BlockingSessions, SessionStore
 from genro_storage.testing.record_words import FakeClock
+from tests.servers.postgres import Postgres
 
-STORES = ["memory", "sqlite"]
+STORES = ["memory", "sqlite", "postgresql", "redis"]
 
 Opened = Callable[..., SessionStore]
+
+
+@pytest.fixture(scope="session")
+def session_database(postgres: Postgres) -> str:
+    """A database that all tests share, each with a schema of its own."""
+    return postgres.url(postgres.make_database())
+
+
+def _fresh(prefix: str) -> str:
+    return f"{prefix}{os.urandom(6).hex()}"
 
 
 @pytest.fixture
@@ -35,6 +49,10 @@ def records(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[Record
 def _opened(kind: str, request: pytest.FixtureRequest, clock: FakeClock) -> RecordStore:
     if kind == "memory":
         return MemoryRecordStore(clock=clock)
+    if kind == "postgresql":
+        return PostgresRecordStore(request.getfixturevalue("session_database"), clock=clock, schema=_fresh("s"))
+    if kind == "redis":
+        return RedisRecordStore(request.getfixturevalue("redis_server").url(), clock=clock, prefix=_fresh("s"))
     folder: Path = request.getfixturevalue("tmp_path")
     return SQLiteRecordStore(folder / "records.db", clock=clock)
 

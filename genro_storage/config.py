@@ -207,7 +207,7 @@ def _variable(match: re.Match[str], where: str) -> str:
     if value is None or (value == "" and match["default"]):
         if not match["default"]:
             raise StorageConfigError(f"{where}: the environment variable '{name}' is not set and has no ':-default'")
-        return match["text"]
+        return match["text"].replace("$$", "$")
     return value
 
 

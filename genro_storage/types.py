@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from msgspec import Struct
 
@@ -51,7 +51,7 @@ class Stat(Struct, frozen=True, gc=False):
 
 
 class Version(Struct, frozen=True, gc=False):
-    """One version of a file; `last_modified` in POSIX seconds."""
+    """One version of a file; `last_modified` in POSIX seconds. Also read as a mapping: ``version["size"]``."""
 
     version_id: str
     is_latest: bool = False
@@ -59,6 +59,14 @@ class Version(Struct, frozen=True, gc=False):
     size: int | None = None
     etag: str | None = None
     is_delete_marker: bool = False
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.__struct_fields__
 
 
 class WriteOptions(Struct, frozen=True, gc=False):

@@ -8,6 +8,7 @@ import lzma
 import sys
 from collections.abc import Callable, Iterator
 
+import lz4.frame
 import pytest
 
 from genro_storage import StorageManager, StorageNode
@@ -18,6 +19,7 @@ TOOLS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "gzip": (".gz", gzip.decompress),
     "bz2": (".bz2", bz2.decompress),
     "xz": (".xz", lzma.decompress),
+    "lz4": (".lz4", lz4.frame.decompress),
 }
 
 

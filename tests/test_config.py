@@ -94,6 +94,7 @@ def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert filled("x${GS_SET}y") == "xherey"
     assert filled("${GS_UNSET:-d}${GS_EMPTY:-e}[${GS_EMPTY}]") == "de[]"
     assert filled("$$HOME ${GS_SET} $GS_SET $") == "$HOME here $GS_SET $"
+    assert filled("${GS_UNSET:-$$5}") == "$5"
     assert filled({"deep": ["${GS_SET}"]}) == {"deep": ["here"]}
     assert filled("${GS_SET}", interpolate=False) == "${GS_SET}"
     with pytest.raises(StorageConfigError, match=r"mount 'a', key 'key'.*'GS_UNSET' is not set"):

@@ -69,6 +69,7 @@ def backend_class(name: str, own: dict[str, Any] | None = None) -> Any:
     """The class of a type; unknown → `StorageConfigError`, no driver → `StorageDriverError` naming the extra."""
     name = ALIASES.get(name, name)
     found = (own or {}).get(name) or _registered.get(name) or _BUILTIN.get(name)
+    installed: list[str] = []
     if found is None:
         found, installed = _installed(name)
     if found is None:

@@ -71,6 +71,11 @@ class LocalParts(Staged):
             if self._read(offset, receipt.size) != receipt:
                 self._forget(offset)
 
+    @property
+    def fd(self) -> int:
+        """The file that the parts are written into."""
+        return self._file.fd
+
     def _store(self, offset: int, data: Part) -> Receipt:
         with self._lock:  # a descriptor of our own: the number of a closed one may soon be another file's
             self._check()

@@ -39,7 +39,10 @@ _RULES = Rules(backslash=True, surrogates=True)
 
 
 class LocalOptions(Options, frozen=True, kw_only=True):
-    """`path`: the base directory. `file_mode`, `dir_mode`: of what is made new; without them the umask decides."""
+    """`path`: the base directory. `file_mode`, `dir_mode`: of what is made new; without them the umask decides.
+
+    `metadata`: ``xattr`` keeps it in an extended attribute.
+    """
 
     path: str
     symlinks: Literal["inside", "follow", "refuse"] = "inside"
@@ -47,6 +50,7 @@ class LocalOptions(Options, frozen=True, kw_only=True):
     file_mode: Octal | None = None
     dir_mode: Octal | None = None
     create: bool = False
+    metadata: Literal["none", "xattr"] = "none"
 
 
 class LocalStorage(StorageBackend):
@@ -60,6 +64,13 @@ class LocalStorage(StorageBackend):
     _fsync = False
     _plain = False  # whether a new file needs nothing but its bytes
     _replaced = False  # whether the last `put` replaced a file: a guess at the next one, locked by nobody
+
+    def __new__(cls, options: Any = None, *more: Any) -> Any:
+        if cls is LocalStorage and options is not None and options.metadata == "xattr":
+            from ._localmeta import LocalWithMetadata  # a few mounts need it
+
+            return super().__new__(LocalWithMetadata)
+        return super().__new__(cls)
 
     def __init__(self, options: Any, context: Context = Context()) -> None:  # noqa: B008 - immutable
         self.options = options

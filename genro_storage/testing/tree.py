@@ -263,7 +263,7 @@ class Tree(Cases):
         mount.copy_from(mount, "f", "g")
         stat = mount.stat("g")
         assert dict(stat.metadata or {}) == {"k": "v"}
-        assert stat.content_type == "text/x-own"
+        assert stat.content_type == "text/x-own" or not mount.features.content_type
 
     @needs("copy_from")
     def test_copy_between_roots(self, backend: StorageBackend, mount: Mount) -> None:

@@ -14,17 +14,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genro_storage import StorageManager
+from genro_storage.backends import _localmeta
 from genro_storage.backends._localfile import nanoseconds
 from genro_storage.backends.local import LocalOptions, LocalStorage
 from genro_storage.backends.options import Context
 from genro_storage.exceptions import (
+    StorageConfigError,
     StorageError,
+    StorageIsADirectoryError,
     StorageNotADirectoryError,
     StorageNotFoundError,
     StoragePermissionError,
+    StorageQuotaError,
+    UnsupportedOperation,
 )
 from genro_storage.mount import Mount
 from genro_storage.testing import OBJECT_STORE, BackendSuite
+from genro_storage.types import WriteOptions
 from tests.backends.local_tools import descriptors, mount, portable, storage
 
 is_root = os.geteuid() == 0
@@ -46,6 +52,14 @@ class TestLocal(BackendSuite):
     @pytest.fixture
     def backend(self, tmp_path: Path) -> LocalStorage:
         return storage(tmp_path)
+
+
+class TestWithMetadata(BackendSuite):
+    lacks = TestLocal.lacks - {"metadata", "set_metadata"}
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> LocalStorage:
+        return storage(tmp_path, metadata="xattr")
 
 
 class TestPortable(TestLocal):
@@ -306,3 +320,76 @@ def test_time_of_a_write_is_now(tmp_path: Path, way: str) -> None:
         assert written is not None
         assert abs(written - before) < 10
         assert m.stat("f").mtime == written
+
+
+# --- metadata ---
+
+
+def test_metadata_goes_with_a_write_and_a_copy(tmp_path: Path) -> None:
+    """Whatever the way the bytes take; a new write starts anew; a mount without it neither shows nor takes it along."""
+    m = mount(tmp_path, metadata="xattr")
+    kept = {"colour": "caf\u00e9", "mode": "x" * 1000}
+    m.put("put", b"1", WriteOptions(metadata=kept))
+    writer = m.writer("d/writer", WriteOptions(metadata=kept))
+    writer.write(b"1")
+    writer.commit()
+    m.copy_from(m, "put", "copy")
+    m.copy_from(m, "put", "bare", WriteOptions(metadata={}))
+    m.rename_from(m, "d/writer", "renamed")
+    for path in ("put", "copy", "renamed"):
+        assert m.stat(path).metadata == m.get(path)[1].metadata == m.reader(path).stat.metadata == kept
+    assert not m.stat("bare").metadata
+    m.put("put", b"2")
+    assert not m.stat("put").metadata
+    plain = mount(tmp_path)
+    assert plain.stat("copy").metadata is None
+    plain.copy_from(plain, "copy", "without")
+    assert not m.stat("without").metadata
+    m.symlink("link", "copy")
+    assert m.stat("link").metadata == kept
+
+
+def test_metadata_through_nodes(tmp_path: Path) -> None:
+    with StorageManager(
+        {"l": {"type": "local", "path": str(tmp_path), "metadata": "xattr"}, "m": {"type": "memory", "metadata": True}}
+    ) as manager:
+        assert manager.node("l:").capabilities.metadata
+        node = manager.node("l:f")
+        node.write("x", metadata={"a": "1"})
+        node.set_metadata({"b": "2"}, replace=False)
+        assert node.get_metadata() == {"a": "1", "b": "2"}
+        assert node.copy_to("m:g").get_metadata() == {"a": "1", "b": "2"}
+        assert manager.node("m:g").copy_to("l:h").get_metadata() == {"a": "1", "b": "2"}
+        assert node.copy_to("l:i").get_metadata() == {"a": "1", "b": "2"}
+        with node.open("a") as file:
+            file.write("y")
+        assert (node.read(), node.get_metadata()) == ("xy", {"a": "1", "b": "2"})
+        with pytest.raises(StorageQuotaError):
+            node.set_metadata({"big": "x" * 70_000})
+        assert node.get_metadata() == {"a": "1", "b": "2"}
+        node.set_metadata({})
+        assert node.get_metadata() == {}
+        assert os.listxattr(tmp_path / "f") == []
+        manager.node("l:d").mkdir()
+        with pytest.raises(StorageIsADirectoryError):
+            manager.node("l:d").set_metadata({"a": "b"})
+
+
+def test_metadata_of_others_is_none(tmp_path: Path) -> None:
+    m = mount(tmp_path, metadata="xattr")
+    for text in (b"no json", b"[1]"):
+        m.put("f", b"1", WriteOptions(metadata={"a": "b"}))
+        os.setxattr(tmp_path / "f", "user.genro.metadata", text)
+        assert m.stat("f").metadata is None
+
+
+def test_a_file_system_that_keeps_no_metadata_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    m = mount(tmp_path, metadata="xattr")
+    monkeypatch.setattr(_localmeta, "ATTRIBUTE", "unknown.namespace")  # which none supports
+    with pytest.raises(StorageConfigError, match="'metadata: xattr' is not possible here"):
+        StorageManager({"l": {"type": "local", "path": str(tmp_path), "metadata": "xattr"}})
+    m.put("f", b"1")
+    assert not m.stat("f").metadata
+    with pytest.raises(UnsupportedOperation, match="keeps no extended attributes"):
+        m.put("f", b"2", WriteOptions(metadata={"a": "b"}))
+    assert m.get("f")[0] == b"1"

@@ -386,6 +386,18 @@ def test_nothing_is_kept_of_what_is_erased() -> None:
     assert list(backend.walk("")) == [[]]
 
 
+def test_a_version_is_read_as_a_mapping_too() -> None:
+    backend = MemoryBackend(MemoryOptions(versioned=True))
+    backend.put("f", b"12")
+    (version,) = backend.versions("f")
+    assert (version["size"], version["is_latest"], version["version_id"]) == (2, True, version.version_id)
+    assert "etag" in version
+    assert "nothing" not in version
+    for name in ("nothing", "__class__"):
+        with pytest.raises(KeyError):
+            version[name]
+
+
 def test_versions_only_where_asked_for() -> None:
     """A store is versioned for all its mounts as soon as it is for one; others see no versions."""
     plain = MemoryBackend(MemoryOptions(store="half-versioned"))

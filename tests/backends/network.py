@@ -154,6 +154,19 @@ class S3(Place):
     def wrong(self) -> Keys:
         return self.keys(self.port) | {"secret_key": "wrong-secret"}
 
+    def readonly(self) -> Keys:
+        """By a proxy that says what a bucket's policy would."""
+        for method in ("PUT", "POST", "DELETE"):
+            self.proxy.answer(403, "AccessDenied", method=method, times=None)
+        return self.keys(self.proxy_port)
+
+
+class ExactS3(S3):
+    """By the path whose clock can be set: obstore has none that a test reaches."""
+
+    def keys(self, port: int) -> Keys:
+        return super().keys(port) | {"engine": "exact"}
+
     def set_clock(self, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
         now = botocore.auth.get_current_datetime
         monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: now() + timedelta(hours=hours))
@@ -434,7 +447,7 @@ def _committed(folder: Path) -> GitRepository:
 TABLE: tuple[type[Place], ...] = (S3, Gcs, Azure, Sftp, Smb, FtpPlace, Dav, Web, GitHub)
 
 
-DATED: tuple[type[Place], ...] = (S3, Gcs, DatedAzure)
+DATED: tuple[type[Place], ...] = (ExactS3, Gcs, DatedAzure)
 """What signs the time: S3 and Azure each request, Google the question for a token. The others tell nobody a time."""
 
 

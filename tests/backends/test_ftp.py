@@ -31,6 +31,7 @@ from genro_storage.testing.tree import PREFIXES
 from genro_storage.testing.writing import NAMES
 from genro_storage.types import WriteOptions
 from tests.servers.ftp import Ftp
+from tests.servers.tcpproxy import FtpProxy
 
 LACKS = OBJECT_STORE | {
     *("atomic_if_absent", "atomic_if_match", "content_type", "copy_from", "delete_many", "edit", "free_space"),
@@ -139,6 +140,29 @@ def test_who_may_only_read(ftp: Ftp) -> None:
             with pytest.raises(StorageError, match="Not enough privileges"):
                 verb()
     assert ftp.files(root) == {"f": b"1"}
+
+
+@pytest.mark.parametrize("words", ["Permission denied.", "Not enough privileges.", "Operation not permitted.", "No."])
+def test_a_listing_that_is_refused_is_not_empty(ftp: Ftp, words: str) -> None:
+    """Not even that of the root, which may be still to come."""
+    with FtpProxy(ftp.port) as proxy, closing(made(ftp, port=proxy.port)) as backend:
+        assert list(mounted(backend).scan("")) == []
+        proxy.answer("MLSD", f"550 {words}")
+        with pytest.raises(StoragePermissionError, match=words):
+            list(mounted(backend).scan(""))
+
+
+def test_what_may_not_be_seen_is_not_absent(ftp: Ftp) -> None:
+    with FtpProxy(ftp.port) as proxy, closing(made(ftp, port=proxy.port)) as backend:
+        mount = mounted(backend)
+        assert not mount.exists("f")
+        proxy.answer("MLST", "550 Permission denied.")
+        for ask in (mount.exists, mount.is_file, mount.is_dir, mount.stat, mount.get):
+            with pytest.raises(StoragePermissionError, match="Permission denied"):
+                ask("f")
+        proxy.clear()
+        proxy.answer("MLST", "550 f: No such file or directory.")
+        assert not mount.exists("f")
 
 
 def test_nobody_there() -> None:

@@ -22,6 +22,7 @@ QUEUE = 1000
 TURN = 0.02
 """Seconds of planning after which results are looked at."""
 DROPPED = "the target keeps no metadata: it was left behind"
+DROPPED_TAGS = "the target keeps no tags: they were left behind"
 SAME_PLACE = "same place"
 
 
@@ -155,6 +156,8 @@ class Engine:
         report.retries += copied.retries
         if copied.dropped_metadata:
             report.warn(DROPPED)
+        if copied.dropped_tags:
+            report.warn(DROPPED_TAGS)
 
     def failed(self, error: StorageError, relpath: str, kind: str, attempts: int = 1, *, is_file: bool = False) -> None:
         """Counts a failure; under ``errors="stop"`` nothing new begins after it."""

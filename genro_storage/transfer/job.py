@@ -33,5 +33,6 @@ class Copied(Struct, frozen=True):
     by_checksum: bool = False
     by_size: bool = False
     dropped_metadata: bool = False
+    dropped_tags: bool = False
     retries: int = 0
     """How often a part of it was tried again."""

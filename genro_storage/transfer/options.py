@@ -23,6 +23,16 @@ Callback = Callable[..., object]
 Patterns = str | Sequence[str] | None
 Filter = Callable[[Any, str], object]
 
+_FLAGS = (
+    "overwrite",
+    "into",
+    "empty_dirs",
+    "dry_run",
+    "delete",
+    "delete_excluded",
+    "allow_empty_source",
+    "server_side",
+)
 SYNC_ONLY = ("delete", "max_delete", "delete_excluded", "allow_empty_source")
 MAX_DELETE = "50%"
 PART = 8 << 20
@@ -52,10 +62,10 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     `on_event(TransferEvent)`, `on_file(source)`, `on_skip(source, reason)`, `on_error(source, error)` and
     `on_delete(target)` are called in the caller's thread too, one at a time; one that raises stops the transfer.
     `concurrency`: files at once, ``"auto"`` follows the throughput. `parts`: how many parts of a
-    large file move at once, of `part_size` bytes each or more where a storage needs it. `buffer`: bytes held in memory
-    at once, by all files together.
-    `bandwidth`: bytes written to targets per second, a number or text like ``"20MiB/s"``. `deadline`: seconds for the
-    whole call, then `StorageTimeoutError`. `cancel`: an object with `is_set()`; once set, `TransferCancelled`.
+    large file move at once, of `part_size` bytes each or more where a storage needs it. `server_side` False: all bytes
+    pass through this process, even where the storage could copy. `buffer`: bytes held in memory at once, by all files
+    together. `bandwidth`: bytes written to targets per second, a number or text like ``"20MiB/s"``. `deadline`: seconds
+    for the whole call, then `StorageTimeoutError`. `cancel`: an object with `is_set()`; once set, `TransferCancelled`.
     `executor`: a `concurrent.futures.Executor` whose workers copy the files.
 
     For `sync` only: `delete` what the source has not and the filters select; `max_delete`: refuse more deletions than a
@@ -91,6 +101,7 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     concurrency: int | Literal["auto"] = "auto"
     parts: int = 4
     part_size: int = PART
+    server_side: bool = True
     buffer: int = BUFFER
     bandwidth: float | str | None = None
     deadline: float | None = None
@@ -104,8 +115,7 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
             raise ValueError(f"preserve takes a list of names, not the text {self.preserve!r}")
         for name in self.preserve:
             _judge_choice("preserve", name, get_args(Kept))
-        flags = ("overwrite", "into", "empty_dirs", "dry_run", "delete", "delete_excluded", "allow_empty_source")
-        for name in flags:
+        for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is True or False, not {getattr(self, name)!r}")
         if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:

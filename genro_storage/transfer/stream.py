@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from typing import TypeVar
 
@@ -38,9 +38,13 @@ def copy_file(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader 
         if not job.apart and job.source.version is None and same_place(job.source, job.target):
             return Copied(job.facts, same_place=True)
         small = opened is None and job.facts.size is not None and job.facts.size <= SMALL
-        if job.local and (copied := copy_nearby(job, options, _write_options(job, options, job.facts), flow)):
+        if (
+            job.local
+            and options.server_side
+            and (copied := copy_nearby(job, options, _write_options(job, options, job.facts), flow))
+        ):
             return copied
-        if opened is None and (copied := _by_the_storage(job, options, flow)):
+        if opened is None and options.server_side and (copied := _by_the_storage(job, options, flow)):
             return copied
         if small:
             return _in_one_piece(job, options, flow)
@@ -159,7 +163,17 @@ def _write_options(job: Job, options: CopyOptions, facts: Stat) -> WriteOptions:
         metadata=facts.metadata if features.metadata and "metadata" in keep else None,
         mtime=facts.mtime if "mtime" in keep else None,
         mode=facts.mode if "mode" in keep and features.keeps_mode else None,
+        tags=_tags(job, options) if features.tags else None,
     )
+
+
+def _tags(job: Job, options: CopyOptions) -> Mapping[str, str] | None:
+    """The source's tags, if they are wanted: one request."""
+    source = job.source
+    if "tags" not in options.preserve or not source.mount.can("get_tags"):
+        return None
+    tags: Mapping[str, str] = source.mount.use("get_tags", source.path, version=source.version)
+    return tags or None
 
 
 def _kept_options(job: Job, options: CopyOptions, facts: Stat) -> WriteOptions:
@@ -179,7 +193,10 @@ def _has_own_time(job: Job, facts: Stat) -> bool:
 
 
 def _told(job: Job, options: CopyOptions, copied: Copied) -> Copied:
-    """Tells of metadata that had to stay behind."""
-    if copied.facts.metadata and "metadata" in options.preserve and not job.target.mount.features.metadata:
-        return replace(copied, dropped_metadata=True)
+    """Tells of metadata and tags that had to stay behind."""
+    features = job.target.mount.features
+    if copied.facts.metadata and "metadata" in options.preserve and not features.metadata:
+        copied = replace(copied, dropped_metadata=True)
+    if not features.tags and _tags(job, options):
+        copied = replace(copied, dropped_tags=True)
     return copied

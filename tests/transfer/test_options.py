@@ -19,6 +19,7 @@ from genro_storage.transfer.skips import SkipStrategy
         ("preserve", ["owner"]),
         ("overwrite", "yes"),
         ("into", 1),
+        ("server_side", "no"),
         ("empty_dirs", None),
         ("retries", -1),
         ("retries", True),

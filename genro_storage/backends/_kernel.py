@@ -16,6 +16,9 @@ _SYS_OPENAT2 = 437  # the same number on every architecture
 _AT_FDCWD = -100
 _RESOLVE_NO_SYMLINKS = 0x04
 _HOW_ANY = struct.pack("QQQ", _ANY, 0, _RESOLVE_NO_SYMLINKS)
+_HOW_READ = struct.pack(
+    "QQQ", os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS
+)
 _HOW_DIRECTORY = struct.pack("QQQ", _ANY | os.O_DIRECTORY, 0, _RESOLVE_NO_SYMLINKS)
 _AT_EMPTY_PATH = 0x1000
 _RENAME_NOREPLACE = 1
@@ -45,12 +48,18 @@ def open_any(path: str) -> int:
     return fd
 
 
+def open_read(path: str) -> int:
+    """As `open_directory`, of a file to be read."""
+    fd: int = _syscall(_SYS_OPENAT2, _AT_FDCWD, path.encode(_ENCODING, _ERRORS), _HOW_READ, 24)
+    return fd
+
+
 def _no_openat2(path: str) -> int:
     return -1
 
 
 if not sys.platform.startswith("linux") or (_probe := open_directory("/")) < 0:
-    open_directory = open_any = _no_openat2
+    open_directory = open_any = open_read = _no_openat2
 else:
     os.close(_probe)
 
@@ -109,30 +118,59 @@ def is_directory(name: str, at: int | None) -> bool:
 def copy_bytes(source: int, target: int, size: int, tick: Callable[[int], object]) -> int:
     """Copies `size` bytes (0: until the end) between two open files by the cheapest way there is; returns the count.
 
-    A shared extent where the file system has them, else inside the kernel, else by reading. `tick` gets the bytes of
-    each step.
+    A shared extent where the file system has them, else inside the kernel, else by reading; holes stay holes. `tick`
+    gets the bytes of each step.
     """
     if size and _reflink(source, target):
         copied = min(size, os.fstat(target).st_size)
         os.ftruncate(target, copied)  # the source may have grown since its size was asked
         tick(copied)
         return copied
-    copied = 0
+    if not size:
+        return _copy_span(source, target, 0, None, tick)
+    if os.fstat(source).st_blocks * 512 < size and hasattr(os, "SEEK_DATA"):
+        return _copy_extents(source, target, size, tick)
+    return _copy_span(source, target, 0, size, tick)
+
+
+def _copy_extents(source: int, target: int, size: int, tick: Callable[[int], object]) -> int:
+    """As `copy_bytes`, of a file with holes: only what is between them is read."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # nothing but a hole is left
+        if start >= size:
+            break
+        end = min(size, os.lseek(source, start, os.SEEK_HOLE))
+        copied = _copy_span(source, target, start, end, tick)
+        if copied < end:
+            return copied  # it was cut short meanwhile
+    os.ftruncate(target, size)
+    return size
+
+
+def _copy_span(source: int, target: int, start: int, end: int | None, tick: Callable[[int], object]) -> int:
+    """Copies [start, end), to the end of the file if None; returns where it ended."""
+    at = start
     for step in (_copy_range, _send, _read_and_write):
-        while not size or copied < size:
+        while end is None or at < end:
             try:
-                moved = step(source, target, copied, min(CHUNK, size - copied) if size else CHUNK)
+                moved = step(source, target, at, CHUNK if end is None else min(CHUNK, end - at))
             except OSError as error:
                 if error.errno not in _COPY_UNSUPPORTED or step is _read_and_write:
                     raise
                 break
             if moved == 0:
                 break
-            copied += moved
+            at += moved
             tick(moved)
         else:
             break
-    return copied
+    return at
 
 
 def _reflink(source: int, target: int) -> bool:

@@ -99,6 +99,8 @@ def put_new(
         written = write_all(fd, data)
         if options.size is not None:
             check_size(options.size, written)
+        if options.mtime is not None:
+            os.utime(fd, ns=(time.time_ns(), nanoseconds(options.mtime)))
         st = os.fstat(fd)
         _kernel.name_open_file(fd, name, at)
         return described(path, st)

@@ -10,13 +10,13 @@ from itertools import islice
 from typing import Any, ClassVar, Literal, Self
 
 from ..exceptions import (
-    StorageConflictError,
     StoragePermissionError,
     UnsupportedOperation,
 )
 from ..paths import Rules, join
 from ..types import PLAIN, Stat, Unfinished, WriteOptions
 from . import _attributes, _kernel, _links
+from ._localcopy import copy_open, copy_small
 from ._localedit import opened_in_place
 from ._localfile import (
     NAMELESS,
@@ -239,7 +239,7 @@ class LocalStorage(StorageBackend):
         return self._writer(path, options, named=False)
 
     def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
-        if self._plain and options.if_match is None and options.mtime is None and options.mode is None:
+        if self._plain and options.if_match is None and options.mode is None:
             try:
                 stat = self._put_new(path, data, options)
             except FileNotFoundError:
@@ -302,16 +302,16 @@ class LocalStorage(StorageBackend):
         tick: Tick = lambda n: None,
     ) -> Stat:
         no_version(version)
-        fd, st = _local(source)._tree.open_file(source_path)
+        origin = _local(source)._tree
+        if self._plain and options.if_match is None and options.mode is None:
+            stat = copy_small(origin, source_path, self._tree, path, options, tick)
+            if stat is not None:
+                return stat
+        fd, st = origin.open_file(source_path)
         try:
             writer = self.writer(path, options)
             try:
-                copied = _kernel.copy_bytes(fd, writer.fd, st.st_size, tick)
-                now = os.fstat(fd)
-                if copied < st.st_size or (now.st_size, now.st_mtime_ns) != (st.st_size, st.st_mtime_ns):
-                    raise StorageConflictError("the source was changed while it was copied", retryable=True)
-                writer.wrote(copied)
-                return writer.commit()
+                return copy_open(fd, st, writer, tick)
             finally:
                 writer.discard()
         finally:

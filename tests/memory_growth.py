@@ -1,4 +1,4 @@
-"""Prints by how many bytes one copy of 200 MiB makes this process grow; run by test_journey in a process of its own."""
+"""Prints by how many bytes one copy of 200 MiB (or argv[4]) makes this process grow; run in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 
 from genro_storage import StorageManager
 
-SIZE = 200
+SIZE = int(sys.argv[4]) if len(sys.argv) > 4 else 200
 PROCESS = psutil.Process()
 
 

@@ -108,6 +108,26 @@ def test_silence(place: Place) -> None:
         assert error.retryable
 
 
+@each()
+def test_silence_later(place: Place) -> None:
+    """Who answered, and answers no more: `timeout` ends each request, and the mount's end waits for nobody."""
+    with place.mounted(place.proxy_port, timeout=1, connect_timeout=1) as manager:
+        root = manager.node("m:")
+        assert (root / "d/f").exists
+        place.mute()
+        for verb, act in VERBS.items():
+            if verb != "write" or place.writes:
+                began = time.monotonic()
+                with pytest.raises(StorageTimeoutError):
+                    act(root)
+                # A write that failed also tries to take away what it sent: a request more, on another connection.
+                assert time.monotonic() - began < (4 if verb == "write" else 1) + SLACK, verb
+        began = time.monotonic()
+    assert time.monotonic() - began < SLACK
+    place.proxy.clear()
+    assert {path: data for path, data in contents(place).items() if ".genro-" not in path} == FILES
+
+
 @cases(VERBS)
 def test_wrong_credentials(place: Place, verb: str) -> None:
     """R54."""

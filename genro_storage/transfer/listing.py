@@ -15,6 +15,7 @@ from ..exceptions import StorageError, StorageNotFoundError, StoragePathError, U
 from ..mount import Mount
 from ..types import Place, Stat
 from .flow import Flow
+from .ordered import in_order
 from .places import At, fault, is_within, placed, real_path
 from .plan import Action, Entry, Rules, actions
 
@@ -205,7 +206,7 @@ def _by_level(mount: Mount, path: str, troubles: list[Trouble]) -> Iterator[Stat
 
 def _level(mount: Mount, path: str, troubles: list[Trouble]) -> Iterator[Stat]:
     odd = _unaddressable(mount, troubles)
-    return iter(sorted((stat for page in mount.scan(path, odd=odd) for stat in page), key=order))
+    return in_order(mount.scan(path, odd=odd))
 
 
 class TargetListing(Listing):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import weakref
@@ -10,11 +9,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..exceptions import StorageError
+from . import log
 
 PATIENCE = 1.0
 """Seconds to wait for a round to end."""
-
-logger = logging.getLogger("genro_storage.tempfiles")
 
 
 class Cleaner(Protocol):
@@ -54,5 +52,5 @@ def _round(found: weakref.ref[Cleaner]) -> bool:
         manager.cleanup()
         manager.sweep(patient=True)
     except (StorageError, OSError, RuntimeError) as error:  # closed, or the interpreter ends and starts no threads
-        logger.warning("Failed to clean up: %s", error)
+        log.warning("Failed to clean up: %s", error)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -10,7 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from . import crew
-from .identity import Remover
+from .identity import IdentityUnknown, Remover
 from .journal import Journal
 from .lease import Owner
 from .registry import Entry, Registry
@@ -57,7 +58,15 @@ class Tally:
     def __init__(self, aged: Callable[[Sequence[float]], None]) -> None:
         self.removed = self.gone = self.replaced = self.left = 0
         self.failed: dict[str, str] = {}
+        self.reasons: list[str] = []
+        """The class of each failure, as ``EPERM``."""
         self.aged = aged
+
+    def fail(self, path: str, error: OSError) -> None:
+        """Notes that a file resisted."""
+        self.failed[path] = str(error)
+        unknown = "identity_unknown" if isinstance(error, IdentityUnknown) else type(error).__name__
+        self.reasons.append(errno.errorcode.get(error.errno or 0, unknown))
 
 
 def clean_tracked(
@@ -83,7 +92,8 @@ def clean_tracked(
             tally.removed += len(removed)
             tally.replaced += replaced
             tally.gone += len(ended) - len(removed) - replaced
-            tally.failed |= {path: str(error) for path, error in failed.items()}
+            for path, error in failed.items():
+                tally.fail(path, error)
             tally.aged([now - entry.born for entry in removed])
 
     left = crew.run(batches, work, policy.threads, lambda: clock() >= deadline)
@@ -190,7 +200,7 @@ def clean_born(
         except FileNotFoundError:
             tally.gone += 1
         except OSError as error:
-            tally.failed[path] = str(error)
+            tally.fail(path, error)
             retries.put_off(path, str(error))
             continue
         else:

@@ -102,10 +102,11 @@ class Remover:
     POSIX offers no way to close. One thread uses one remover, as a context manager.
     """
 
+    _handles: Handles
+
     def __init__(self, roots: tuple[str, ...] | None, secure: bool = False) -> None:
         self._roots = roots
         self._secure = secure
-        self._handles = Handles()
         self._folder = ""
         self._fd = self._dev = self._mount = -1
 
@@ -127,14 +128,13 @@ class Remover:
         try:
             if folder != self._folder or self._fd < 0:
                 self._enter(folder)
-            if (
-                not (
-                    mark[0] == "g"
-                    and identity.dev == self._dev  # and in the directory's own mount, so on its device
-                    and self._handles.is_exactly(name, self._fd, int(mark[1:]) << 32 | identity.ino, self._mount)
-                )
-                and not self._is_still(name, identity)
-            ):
+            # In the directory's own mount a file is on its device.
+            is_surely = (
+                mark[0] == "g"
+                and identity.dev == self._dev
+                and self._handles.is_exactly(name, self._fd, int(mark[1:]) << 32 | identity.ino, self._mount)
+            )
+            if not is_surely and not self._is_still(name, identity):
                 return "replaced"
             if self._secure:
                 from .secure import overwrite
@@ -159,6 +159,7 @@ class Remover:
         if not allowed(folder, self._roots):
             raise PermissionError(f"outside allowed_roots: {folder}")
         self._fd, self._folder = os.open(folder or "/", _FOLDER), folder
+        self._handles = handles()
         self._dev, self._mount = os.fstat(self._fd).st_dev, self._handles.mount(self._fd)
 
 

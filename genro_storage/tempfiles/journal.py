@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import time
@@ -15,7 +14,6 @@ from .lease import Owner
 from .removal import Pace
 
 NAME = ".journal"
-_text = json.encoder.encode_basestring_ascii  # the part of json.dumps that a line needs, at a quarter of its time
 _WRITE = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -23,6 +21,9 @@ class Journal:
     """Lines ``[+|-, path, dev, ino, mark, time]`` in the directory of one owner; callers take turns."""
 
     def __init__(self, owner: Owner, fsync: bool) -> None:
+        from json.encoder import encode_basestring_ascii  # what a line needs of json.dumps, at a quarter of its time
+
+        self._text = encode_basestring_ascii
         self._owner = owner
         self._fsync = fsync
         self._torn = False
@@ -31,16 +32,16 @@ class Journal:
 
     def add(self, files: Iterable[tuple[str, Identity]]) -> None:
         """Notes files as tracked, in one write; raises `OSError`."""
-        self._append(_tracked(files))
+        self._append(self._tracked(files))
 
     def drop(self, paths: Iterable[str]) -> None:
         """Notes files as no longer tracked, in one write; raises `OSError`."""
-        self._append([f'["-", {_text(path)}]\n' for path in paths])
+        self._append([f'["-", {self._text(path)}]\n' for path in paths])
 
     def rewrite(self, files: Mapping[str, Identity]) -> None:
         """Makes it anew with these files only, in one step."""
         fresh = f"{NAME}.new"
-        lines = _tracked(files.items())
+        lines = self._tracked(files.items())
         owner = self._owner
         with owner.pen:
             self._check()
@@ -75,14 +76,13 @@ class Journal:
         if self._fsync:
             os.fsync(fd)
 
+    def _tracked(self, files: Iterable[tuple[str, Identity]]) -> list[str]:
+        now, text = f"{time.time():.3f}", self._text
+        return [f'["+", {text(path)}, {file.dev}, {file.ino}, "{file.mark}", {now}]\n' for path, file in files]
+
     def _check(self) -> None:
         if self._owner.fd < 0:
             raise OSError(errno.EBADF, "this directory was released")
-
-
-def _tracked(files: Iterable[tuple[str, Identity]]) -> list[str]:
-    now = f"{time.time():.3f}"
-    return [f'["+", {_text(path)}, {file.dev}, {file.ino}, "{file.mark}", {now}]\n' for path, file in files]
 
 
 def read(fd: int) -> dict[str, Identity]:
@@ -102,6 +102,8 @@ def _lines(fd: int) -> Iterator[object]:
         journal = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
     except FileNotFoundError:
         return
+    import json
+
     with os.fdopen(journal, "rb") as file:
         st = os.fstat(journal)
         if not stat.S_ISREG(st.st_mode) or st.st_uid != os.geteuid() or st.st_mode & 0o022:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from . import log
 from .cleanup import CleanupReport, Clocks, Policy, Tally, clean_born, clean_tracked
 from .counts import Counts
 from .identity import allowed, identify
@@ -15,8 +15,6 @@ from .journal import Journal
 from .lease import Owner
 from .registry import Entry, Files, Registry
 from .retries import Retries
-
-logger = logging.getLogger("genro_storage.tempfiles")
 
 
 class Keeper:
@@ -93,19 +91,19 @@ class Keeper:
         if found:
             self._registry.add(self._journal(), found, evictable)
             self._counts.count(registered=len(found))
-            logger.debug("Registered temporary file %s, %d in all", found[0][0], len(found))
+            log.debug("Registered temporary file %s, %d in all", found[0][0], len(found))
         return len(found)
 
     def _identified(self, path: str) -> Entry | None:
         try:
             identity = identify(path, None, Entry)
         except (OSError, ValueError) as error:
-            logger.warning("Not registered, %s: %s", path, error)
+            log.warning("Not registered, %s: %s", path, error)
             return None
         if identity is None:
-            logger.warning("Not registered, %s: neither a file nor a symbolic link", path)
+            log.warning("Not registered, %s: neither a file nor a symbolic link", path)
         elif self._policy.roots is not None and not allowed(os.path.dirname(path), self._policy.roots):
-            logger.warning("Not registered, %s: outside allowed_roots", path)
+            log.warning("Not registered, %s: outside allowed_roots", path)
             return None
         return identity
 
@@ -186,13 +184,13 @@ class Keeper:
         return age is None or age >= self.max_age
 
     def _conclude(self, tally: Tally, duration: float) -> None:
-        self._counts.cleaned_up(duration, ["unlink"] * len(tally.failed))
+        self._counts.cleaned_up(duration, tally.reasons)
         secure = "best effort" if self._policy.secure and tally.removed else ""
         self.last_report = CleanupReport(
             tally.removed, tally.gone, tally.replaced, tally.failed, tally.left, duration, secure
         )
         if tally.removed:
-            logger.info("Cleaned up %d temporary files", tally.removed)
+            log.info("Cleaned up %d temporary files", tally.removed)
 
     def clear_all(self) -> int:
         """`cleanup(force=True)`."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import TypeVar
 
+from . import log
 from .identity import Identity
 from .journal import Journal
 from .retries import Retries
-
-logger = logging.getLogger("genro_storage.tempfiles")
 
 AT_ONCE = 200
 T = TypeVar("T")
@@ -113,7 +111,7 @@ class Registry:
         try:
             write(what)
         except OSError as error:  # tracked none the less: an untracked file would be left even by a process that lives
-            logger.warning("Failed to write the journal; a killed process would leave its files behind: %s", error)
+            log.warning("Failed to write the journal; a killed process would leave its files behind: %s", error)
 
 
 class Files(MutableMapping[str, float]):

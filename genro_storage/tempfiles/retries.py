@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-logger = logging.getLogger("genro_storage.tempfiles")
+from . import log
 
 MOST_DELAY = 3600.0
 ATTEMPTS = 10
@@ -53,8 +52,8 @@ class Retries:
             delay = min(MOST_DELAY, self._interval * 2.0 ** min(attempts - 1, 20))
             due = self._clock() + delay if attempts < ATTEMPTS else float("inf")
             self._failures[path] = Failure(attempts, due, reason)
-        level = logging.ERROR if attempts == ATTEMPTS else logging.WARNING if attempts < ATTEMPTS else logging.DEBUG
-        logger.log(level, "Failed to remove %s (attempt %d): %s", path, attempts, reason)
+        say = log.error if attempts == ATTEMPTS else log.warning if attempts < ATTEMPTS else log.debug
+        say("Failed to remove %s (attempt %d): %s", path, attempts, reason)
 
     def forgive(self, path: str) -> None:
         """It is gone, or new."""

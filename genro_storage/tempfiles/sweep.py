@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import threading
 import time
 from contextlib import closing
 from typing import Literal, NamedTuple
 
-from . import crew, journal
+from . import crew, journal, log
 from .cleanup import Policy
 from .lease import DIRECTORY, PREFIX, Hold, Owner, hold_dead, translating, turn
 from .removal import Pace, Unfinished, empty, remove
 from .retries import Retries
 from .secure import overwrite_all
-
-logger = logging.getLogger("genro_storage.tempfiles")
 
 PATIENCE = 60.0
 
@@ -59,7 +56,7 @@ class Sweep:
             names = [name for name in names if self._retries.due(f"{self._base}/{name}")]
         left = crew.run(iter(names), self._bury, self._policy.threads, self._is_over)
         if self._removed:
-            logger.info("Cleaned up %d directories of dead processes in %s", self._removed, self._base)
+            log.info("Cleaned up %d directories of dead processes in %s", self._removed, self._base)
         return SweepReport(self._removed, self._alive, self._failed, self._left + len(left))
 
     def _bury(self, name: str) -> None:
@@ -167,9 +164,9 @@ def _release(owner: Owner, policy: Policy) -> None:
         pen, owner.journal = owner.journal, -1
     try:
         for path, reason in bury(owner.name, owner.base_fd, fd, policy, Pace()).failed.items():
-            logger.warning("Failed to remove %s: %s", path, reason)
+            log.warning("Failed to remove %s: %s", path, reason)
     except OSError as error:
-        logger.warning("Failed to remove %s: %s", owner.path, error)
+        log.warning("Failed to remove %s: %s", owner.path, error)
     finally:
         if owner.heart is not None:
             owner.heart.stop()
@@ -192,4 +189,4 @@ def discard(path: str, secure: bool = False) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        logger.warning("Failed to remove %s: %s", path, error)
+        log.warning("Failed to remove %s: %s", path, error)

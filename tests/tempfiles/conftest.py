@@ -96,11 +96,12 @@ def dead(base: Path) -> Callable[..., Path]:
     def dead(files: int = 3) -> Path:
         nonlocal count
         count += 1
-        owner = base / f"o-{count:016x}"
-        (owner / "f").mkdir(parents=True)
+        owner, making = base / f"o-{count:016x}", base / f"making-{count}"
+        (making / "f").mkdir(parents=True)
         base.chmod(0o700)
         for number in range(files):
-            (owner / "f" / str(number)).write_bytes(b"x")
+            (making / "f" / str(number)).write_bytes(b"x")
+        making.rename(owner)  # a sweeper may be at work
         return owner
 
     return dead

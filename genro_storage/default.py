@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import config
 from .manager import StorageManager, builtin_config
 from .nodes import StorageNode
 from .transfer import TransferReport
 from .verbs.versions import Which
+
+if TYPE_CHECKING:
+    from .virtual import VirtualNode
 
 _default: StorageManager | None = None
 _default_lock = threading.Lock()
@@ -46,7 +49,7 @@ def node(
     return default_manager().node(path, *parts, version=version, as_of=as_of)
 
 
-def copy(source: str | StorageNode, dest: str | StorageNode, **options: Any) -> TransferReport:
+def copy(source: str | StorageNode | VirtualNode, dest: str | StorageNode, **options: Any) -> TransferReport:
     """`StorageManager.copy`, on the source's own manager if it is a node, else the default one."""
     return _manager_of(source, dest).copy(source, dest, **options)
 
@@ -66,5 +69,5 @@ def compare(a: str | StorageNode, b: str | StorageNode, by: str = "hash", **opti
     return _manager_of(a, b).compare(a, b, by, **options)
 
 
-def _manager_of(*places: str | StorageNode) -> StorageManager:
-    return next((place.manager for place in places if isinstance(place, StorageNode)), None) or default_manager()
+def _manager_of(*places: str | StorageNode | VirtualNode) -> StorageManager:
+    return next((place.manager for place in places if not isinstance(place, str)), None) or default_manager()

@@ -8,28 +8,27 @@ import re
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import datetime
-from functools import cached_property
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from . import config, paths, table
 from .backends import register_backend_type
 from .backends.base import StorageBackend
-from .exceptions import StorageConfigError, StorageError, StorageMountNotFoundError, StoragePathError
+from .exceptions import StorageError, StorageMountNotFoundError, StoragePathError
 from .mount import Mount
 from .mountinfo import MountCheck, MountInfo, checked, told
 from .nodes import StorageNode
+from .specials import SpecialMounts
 from .transfer import TransferReport
 from .verbs import transfers
 from .verbs.versions import Which
 
 if TYPE_CHECKING:
-    from .tempfiles import TempFileManager
-    from .virtual import DiffNode, IterNode
+    from .virtual import DiffNode, IterNode, VirtualNode
 
 BUILTIN_MOUNTS: tuple[dict[str, Any], ...] = (
     {"name": "local", "type": "local", "path": "."},
@@ -42,7 +41,7 @@ _managers: weakref.WeakValueDictionary[str, StorageManager] = weakref.WeakValueD
 """By identity, so that a node unpickled in its own process finds its own manager."""
 
 
-class StorageManager:
+class StorageManager(SpecialMounts):
     """Names mounts and makes nodes.
 
     No global state and no mounts unless given; thread-safe; a context manager that closes. `urls=True` also takes
@@ -232,7 +231,7 @@ class StorageManager:
 
     # --- transfer ---
 
-    def copy(self, source: str | StorageNode, dest: str | StorageNode, **options: Any) -> TransferReport:
+    def copy(self, source: str | StorageNode | VirtualNode, dest: str | StorageNode, **options: Any) -> TransferReport:
         """Copies a file or a tree between any two places; see `CopyOptions` for the options."""
         return self._transferred("copy", source, dest, options)[1]
 
@@ -249,7 +248,7 @@ class StorageManager:
         return transfers.compared(self, a, b, by, options)
 
     def _transferred(
-        self, operation: str, source: str | StorageNode, dest: str | StorageNode, options: dict[str, Any]
+        self, operation: str, source: str | StorageNode | VirtualNode, dest: str | StorageNode, options: dict[str, Any]
     ) -> tuple[StorageNode, TransferReport]:
         return transfers.transferred(self, operation, source, dest, options)
 
@@ -262,29 +261,6 @@ class StorageManager:
     def register_backend_type(self, name: str, cls: type, *, replace: bool = False) -> None:
         """Makes a `StorageBackend` subclass the type `name` for this manager."""
         register_backend_type(name, cls, replace=replace, into=self._own_types)
-
-    def temp(self, name: str = "temp") -> TempFileManager:
-        """The manager of temporary files behind a mount of type temp; its `node` gives new nodes there."""
-        found = getattr(self._mount(name).backend, "temp_manager", None)
-        if found is None:
-            raise StorageConfigError(f"mount '{name}' is not of type temp")
-        found.make_node = _nodes_of(self, name)
-        return cast("TempFileManager", found)
-
-    @cached_property
-    def _own_scratch(self) -> TempFileManager:
-        from .tempfiles import TempFileManager
-
-        return TempFileManager()
-
-    @property
-    def scratch(self) -> TempFileManager:
-        """Where files for programs are born: a temp mount with ``scratch``, else that named ``temp``, else our own."""
-        mounts = self._table.mounts
-        chosen = [mount for mount in mounts.values() if getattr(mount.backend, "is_scratch", False)]
-        mount = chosen[0] if chosen else mounts.get("temp")
-        found = getattr(mount.backend, "temp_manager", None) if mount else None
-        return self._own_scratch if found is None else found
 
     def close(self) -> None:
         """Closes every backend and removes owned temporary data; later calls raise. Idempotent."""
@@ -371,16 +347,3 @@ def builtin_config() -> config.Config:
     """The mounts that are there without configuration: an account without a home directory has no ``home``."""
     there = [e for e in BUILTIN_MOUNTS if e["type"] != "local" or os.path.isdir(os.path.expanduser(e["path"]))]
     return config.Config([dict(entry) for entry in there], directory=os.getcwd())
-
-
-def _nodes_of(manager: StorageManager, mount: str) -> Callable[[str], StorageNode]:
-    """Makes nodes of a mount, and does not keep its manager: a mount is kept by its manager."""
-    found = weakref.ref(manager)
-
-    def make(name: str) -> StorageNode:
-        manager = found()
-        if manager is None:
-            raise StorageError(f"the manager of mount '{mount}' is gone")
-        return manager.node(f"{mount}:{name}")
-
-    return make

@@ -119,7 +119,7 @@ def test_seeking_in_a_video(tmp_path: Path, browser: Browser, video: bytes, kind
     assert told["length"] == pytest.approx(SECONDS, abs=0.5)
     assert SECONDS - 4 <= told["at"] <= SECONDS
     parts = [one for one in seen if one.path == "/movie.webm"]
-    assert {one.status for one in parts} == {206}
-    starts = [int(one.asked.removeprefix("bytes=").partition("-")[0]) for one in parts]
+    assert {one.status for one in parts} <= {206, 304}  # it may ask whether what it has is still good
+    starts = [int(one.asked.removeprefix("bytes=").partition("-")[0]) for one in parts if one.status == 206]
     assert starts[0] == 0
     assert max(starts) > len(video) // 2

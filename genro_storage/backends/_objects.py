@@ -59,7 +59,7 @@ def decoded(value: str) -> str:
 
 def sent_metadata(options: WriteOptions, limit: int = METADATA_LIMIT) -> dict[str, str]:
     """Metadata as headers carry it; more than `limit` bytes → `StorageQuotaError`, a bad key → `ValueError`."""
-    sent = {}
+    sent: dict[str, str] = {}
     if not options.metadata:
         return sent if options.mtime is None else {MTIME: repr(options.mtime)}
     for key, value in options.metadata.items():

@@ -88,7 +88,7 @@ class S3Backend(StorageBackend):
     # --- identity ---
 
     @cached_property
-    def abilities(self) -> frozenset[str]:  # type: ignore[override]  # asked for every file
+    def abilities(self) -> frozenset[str]:
         options = self.options
         known = {"mkdir": options.markers, "versions": options.version_aware, "sign": not options.anon}
         return super().abilities - {name for name, works in known.items() if not works}

@@ -19,6 +19,7 @@ from smbprotocol.connection import Commands, Connection
 from genro_storage import StorageManager
 from genro_storage.backends import _ssh
 from genro_storage.backends._azure import client as azure_client
+from genro_storage.backends._s3 import plain
 from genro_storage.backends.ftp import FtpSession
 from genro_storage.backends.smb import SmbSession
 from genro_storage.backends.webdav import WebDavBackend
@@ -168,8 +169,9 @@ class ExactS3(S3):
         return super().keys(port) | {"engine": "exact"}
 
     def set_clock(self, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
-        now = botocore.auth.get_current_datetime
-        monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: now() + timedelta(hours=hours))
+        for module, name in ((botocore.auth, "get_current_datetime"), (plain, "clock")):
+            now = getattr(module, name)
+            monkeypatch.setattr(module, name, lambda now=now: now() + timedelta(hours=hours))
 
 
 class Gcs(Place):

@@ -19,6 +19,8 @@ from .. import _staging
 from ..handles import Part
 from ..options import NetworkOptions
 
+NOT_SENT = (http.NewConnectionError, http.SSLError)
+"""Errors of a request that never reached the server."""
 PIECE = 256 * 1024
 """Bytes sent under one timeout: an upload that moves, however slowly, is not stuck."""
 

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import base64
-import hashlib
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 
-from aiobotocore.config import AioConfig
-from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.session import AioSession
-from botocore import UNSIGNED
-from botocore.exceptions import NoCredentialsError
-from fsspec.asyn import get_loop, reset_lock
 from msgspec import field
 
 from ...exceptions import StorageError, StorageTimeoutError
 from ..options import NetworkOptions, Secret
-from .order import keep_order
+from .plain import Plain
 
 T = TypeVar("T")
 Answer = dict[str, Any]
@@ -61,20 +52,12 @@ class S3Options(NetworkOptions, frozen=True, kw_only=True):
     """More settings of `botocore.config.Config`, such as `proxies` or `user_agent_extra`."""
 
 
-class OneTrySession(AIOHTTPSession):  # type: ignore[misc]  # untyped library
-    """aiohttp repeats a PUT whose answer was lost, and a conditional one would then fail on its own success."""
-
-    async def _get_session(self, proxy_url: str | None) -> Any:
-        session = await super()._get_session(proxy_url)
-        session._retry_connection = False
-        return session
-
-
 class Connection:
     """The client behind a mount and all its rooted twins; thread-safe, picklable by its options."""
 
     def __init__(self, options: S3Options) -> None:
         self.options = options
+        self.plain = Plain(options)
         self._reset()
         _live.add(self)
 
@@ -106,21 +89,14 @@ class Connection:
             with self._lock:
                 client = self._client
                 if client is None:
-                    self._loop = get_loop()
-                    client = asyncio.run_coroutine_threadsafe(self._connect(), self._loop).result()
-                    self._client = client
-        return client
+                    from fsspec.asyn import get_loop
 
-    async def _connect(self) -> Any:
-        options = self.options
-        session = AioSession(profile=options.profile)
-        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=timestamp)
-        client = await session.create_client("s3", config=AioConfig(**self.config()), **self.keywords()).__aenter__()
-        # A body in memory needs no permission to be sent, and asking costs a round trip.
-        client.meta.events.register_last("before-call.s3", _expect_nothing)
-        client.meta.events.register_last("before-call.s3.DeleteObjects", _add_md5)
-        client.meta.events.register_last("before-call.s3.PutObjectTagging", _add_md5)
-        client.meta.events.register_last("before-parse.s3.ListObjectVersions", keep_order)
+                    from .session import connected
+
+                    self._loop = get_loop()
+                    opening = connected(self.options.profile, self.config(), self.keywords())
+                    client = asyncio.run_coroutine_threadsafe(opening, self._loop).result()
+                    self._client = client
         return client
 
     def keywords(self) -> dict[str, Any]:
@@ -149,10 +125,11 @@ class Connection:
             "max_pool_connections": options.max_connections,
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
-            "http_session_cls": OneTrySession,
             "signature_version": "s3v4",  # botocore signs URLs by the version before it, if not told
         }
         if options.anon:
+            from botocore import UNSIGNED
+
             settings["signature_version"] = UNSIGNED
         own = {"s3": {"addressing_style": options.addressing} | options.client_options.get("s3", {})}
         return settings | options.client_options | own
@@ -165,6 +142,8 @@ class Connection:
         else:
             found = self.client._request_signer._credentials
             if found is None:
+                from botocore.exceptions import NoCredentialsError
+
                 raise NoCredentialsError
             frozen = self.local(lambda client: found.get_frozen_credentials())
             key, secret, token = frozen.access_key, frozen.secret_key, frozen.token
@@ -254,6 +233,7 @@ class Connection:
 
     def close(self, timeout: float = 5) -> None:
         """Aborts what is being uploaded and closes the connections; a later call opens new ones."""
+        self.plain.close()
         uploads = list(self.open)
         self.open.clear()
         wait([self._start(upload.aborting()) for upload in uploads], timeout)
@@ -322,27 +302,6 @@ class Lease:
             slots.release()
 
 
-def timestamp(value: Any) -> datetime:
-    """The two forms of time that S3 sends; botocore's own parser costs a quarter of a listing."""
-    text = str(value)
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        parsed = parsedate_to_datetime(text)
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-
-
-def _expect_nothing(params: Answer, **_: Any) -> None:
-    params["headers"].pop("Expect", None)
-
-
-def _add_md5(params: Answer, **_: Any) -> None:
-    """Servers that know no other checksum demand Content-MD5 of bodies that are XML."""
-    body = params["body"]
-    digest = hashlib.md5(body.encode() if isinstance(body, str) else body, usedforsecurity=False).digest()
-    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
-
-
 def spawn(make: Any, *args: Any) -> None:
     """Runs a coroutine of the loop's thread to its end with nobody waiting; its failure interests nobody either."""
     task = asyncio.ensure_future(make(*args))
@@ -362,7 +321,10 @@ _spawned: set[Any] = set()
 
 
 def _after_fork() -> None:
-    reset_lock()  # fsspec's own hook misses it, and another thread may have held it at the fork
+    if "fsspec.asyn" in sys.modules:
+        from fsspec.asyn import reset_lock
+
+        reset_lock()  # fsspec's own hook misses it, and another thread may have held it at the fork
     connections = list(_live)
     for loop in {connection._loop for connection in connections}:
         _let_go(loop)

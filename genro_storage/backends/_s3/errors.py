@@ -6,9 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from aiohttp import ClientError as HttpError
 from botocore import exceptions as boto
-from botocore.parsers import ResponseParserError
 
 from ...exceptions import (
     StorageConflictError,
@@ -104,15 +102,27 @@ def translate(error: Exception, bucket: str) -> StorageError | None:
     if isinstance(error, boto.SSLError):
         reason = f"the TLS certificate cannot be verified ({_sentence(error)}); see 'verify_tls'"
         return StorageUnavailableError(reason, retryable=False)
-    if isinstance(error, (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, HttpError)):
+    if isinstance(error, (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError)):
         return StorageUnavailableError(f"the storage cannot be reached ({_sentence(error)})")
-    if isinstance(error, ResponseParserError):
-        return StorageUnavailableError("the answer is not one of S3")
     if isinstance(error, boto.ParamValidationError):
         return StoragePathError(f"S3 refuses this name or value ({_sentence(error)})")
     if isinstance(error, boto.BotoCoreError):
         return StorageError(f"the S3 client cannot work like this ({_sentence(error)})")
-    return None
+    return _of_transports(error)
+
+
+def _of_transports(error: Exception) -> StorageError | None:
+    """Errors of the libraries below, which are imported only where somebody used them."""
+    from aiohttp import ClientError
+    from botocore.parsers import ResponseParserError
+
+    from .._rest import web
+
+    if isinstance(error, ClientError):
+        return StorageUnavailableError(f"the storage cannot be reached ({_sentence(error)})")
+    if isinstance(error, ResponseParserError):
+        return StorageUnavailableError("the answer is not one of S3")
+    return web.translate(error)
 
 
 def status_of(error: Exception) -> int:

@@ -7,9 +7,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ConnectionError, ReadTimeoutError
 
@@ -17,14 +15,13 @@ from ...types import WriteOptions
 from .. import _obstore
 from .._objects import quoted
 from .client import Answer, Connection, S3Options
+from .place import is_plain_bucket, located
 
 REST = 5.0
 """Seconds for which the exact path takes over after the server said it is busy: it hears how long to wait."""
 PROVEN = 1 << 20
 """Bytes up to which an ETag is held against the MD5 of the bytes."""
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_EXPRESS = "--x-s3"
 _MD5 = re.compile(r'"[0-9a-f]{32}"')
 # What obstore takes from the environment and the AWS tools do not: there, the two ways would differ.
 _ONLY_OBSTORE = (
@@ -89,12 +86,12 @@ class FastLane:
     def _is_md5(self, answer: Answer, data: bytes | None) -> bool:
         """Marks an ETag that is not proven to be the MD5; False where these bytes may be damaged."""
         etag = answer["ETag"]
-        proving = data is not None and len(data) <= PROVEN and not self._opaque
-        if proving and etag == f'"{_md5(data)}"':
+        proof = None if data is None or len(data) > PROVEN or self._opaque else f'"{_md5(data)}"'
+        if proof is not None and etag == proof:
             return True
         if etag is None or not _MD5.fullmatch(etag):
             return True
-        if proving:
+        if proof is not None:
             self._opaque = True  # encrypted with a key of KMS, or damaged: the exact path can tell
             return False
         answer["ServerSideEncryption"] = UNKNOWN
@@ -167,7 +164,7 @@ def suits(options: S3Options) -> bool:
         return False
     if options.client_options or any(name in os.environ for name in _ONLY_OBSTORE):
         return False
-    if not _BUCKET.fullmatch(options.bucket) or options.bucket.endswith(_EXPRESS):
+    if not is_plain_bucket(options.bucket):
         return False
     # A certificate of one's own: obstore would trust the system's beside it.
     plain = (options.endpoint or "").startswith("http://")
@@ -194,7 +191,10 @@ def _config(connection: Connection) -> Mapping[str, Any]:
             options.timeout, options.connect_timeout, options.max_connections, verify_tls=options.verify_tls
         ),
     }
-    config |= _place(connection)
+    place = located(connection)
+    # Both names of the endpoint: the second, when only the environment has it, goes before the first.
+    config |= {"endpoint": place.endpoint, "aws_endpoint_url_s3": place.endpoint}
+    config |= {"region": place.region, "virtual_hosted_style_request": place.virtual}
     if options.sse is not None:
         config["server_side_encryption"] = options.sse
     if options.sse_kms_key_id is not None:
@@ -204,35 +204,3 @@ def _config(connection: Connection) -> Mapping[str, Any]:
     if not options.anon:
         config["credential_provider"] = connection.credentials
     return config
-
-
-def _place(connection: Connection) -> dict[str, Any]:
-    """Region, endpoint and style of addressing."""
-    options = connection.options
-    region = options.region or connection.client.meta.region_name
-    if options.endpoint and (options.addressing == "path" or _is_address(options.endpoint)):
-        return _placed(region, options.endpoint.rstrip("/"), virtual=False)
-    url = urlsplit(connection.local(_example_url(options.bucket)))
-    virtual = url.path == "/k"
-    base = url.path.removesuffix("/k") if virtual else url.path.removesuffix(f"/{options.bucket}/k")
-    return _placed(region, f"{url.scheme}://{url.netloc}{base}", virtual=virtual)
-
-
-def _placed(region: str, endpoint: str, *, virtual: bool) -> dict[str, Any]:
-    # Both names of the endpoint: the second, when only the environment has it, goes before the first.
-    names = {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
-    return names | {"region": region, "virtual_hosted_style_request": virtual}
-
-
-def _example_url(bucket: str) -> Any:
-    """The exact path's own URL of a key: it knows all that a configuration file may say of endpoints."""
-    return lambda client: client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "k"})
-
-
-def _is_address(endpoint: str) -> bool:
-    """Whether the host is a number, which no bucket can be put before."""
-    try:
-        ip_address(urlsplit(endpoint).hostname or "")
-    except ValueError:
-        return False
-    return True

@@ -24,7 +24,7 @@ from .retry import RetryPolicy
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _RELATIVE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}:(?!//)")
-_STANDS = {"relative": "path", "zip": "file", "tar": "file", "libarchive": "file"}
+_STANDS = {"relative": "path", "zip": "file", "tar": "file", "libarchive": "file", "sessions": "storage"}
 """Type → the key that names a place in the mount it stands on."""
 _COMMON = (
     *("name", "type", "protocol", "permissions", "retries", "retry_max_delay", "allow_backslash"),

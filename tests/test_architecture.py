@@ -23,7 +23,7 @@ LAYERS = [
     "journal.* emulate pages mount limits records.mount table",
     "transfer.*",
     "composed.* verbs.* transaction",
-    "names facts pathnames outlets virtual nodes mountinfo manager default aio fs",
+    "names facts pathnames outlets virtual nodes mountinfo specials manager default aio fs",
     "filestorage sessions.*",
     "service.* cli.* testing.*",
 ]

@@ -23,6 +23,7 @@ _BUILTIN = {
     "local": "genro_storage.backends.local:LocalStorage",
     "memory": "genro_storage.backends.memory:MemoryBackend",
     "s3": "genro_storage.backends.s3:S3Backend",
+    "sessions": "genro_storage.sessions.files:SessionsBackend",
     "sftp": "genro_storage.backends.sftp:SftpBackend",
     "smb": "genro_storage.backends.smb:SmbBackend",
     "tar": "genro_storage.composed.tar:TarBackend",
@@ -37,6 +38,7 @@ _DRIVERS = {
     "git": ("dulwich",),
     "github": ("httpx",),
     "http": ("httpx",),
+    "langgraph": ("langgraph", "langchain_core"),
     "libarchive": ("libarchive",),
     "s3": ("s3fs", "aiobotocore", "botocore"),
     "sftp": ("paramiko",),
@@ -76,7 +78,7 @@ def backend_class(name: str, own: dict[str, Any] | None = None) -> Any:
         known = ", ".join(sorted({*_BUILTIN, *_registered, *(own or {}), *installed}))
         raise StorageConfigError(f"Unknown storage type '{name}'. Known types: {known}")
     if isinstance(found, str):
-        return _imported(name, found)
+        return imported(name, found)
     return found
 
 
@@ -104,14 +106,15 @@ def _installed(name: str) -> tuple[Any, list[str]]:
     return found, []
 
 
-def _imported(name: str, target: str) -> Any:
+def imported(name: str, target: str) -> Any:
+    """What `target` ("module:attribute") names; `StorageDriverError` naming the extra where the driver is missing."""
     module, _, attribute = target.partition(":")
     try:
         return getattr(import_module(module), attribute)
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in _DRIVERS.get(name, ()):
             raise
-        raise StorageDriverError(f"type '{name}' needs '{error.name}': pip install 'genro-storage[{name}]'") from error
+        raise StorageDriverError(f"'{name}' needs '{error.name}': pip install 'genro-storage[{name}]'") from error
 
 
 def __getattr__(name: str) -> Any:

@@ -106,7 +106,7 @@ class Threads(Shared):
             for entry, state in zip(entries, await self.states(entries), strict=True):
                 cursor = entry.key
                 if state is not None:
-                    page.append(_shown(state))
+                    page.append(shown_thread(state))
                     if len(page) == limit:
                         page.next = cursor
                         return page
@@ -267,7 +267,8 @@ def _state(record: Record, bump: Record | None) -> ThreadState | None:
     return state if state.thread.inc == state.bump.inc else None
 
 
-def _shown(state: ThreadState) -> dict[str, Any]:
+def shown_thread(state: ThreadState) -> dict[str, Any]:
+    """What `list_threads` tells of one."""
     return {
         "thread_id": state.thread.thread_id,
         "created_at": shown_time(state.thread.created_at),

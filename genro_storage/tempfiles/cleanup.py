@@ -75,10 +75,10 @@ def clean_tracked(
     due: list[tuple[str, Entry]],
     policy: Policy,
     clock: Callable[[], float],
+    deadline: float,
     tally: Tally,
 ) -> None:
-    """Deletes tracked files, a batch at a time, until the timeout; what resists stays tracked."""
-    deadline = clock() + policy.timeout
+    """Deletes tracked files, a batch at a time, until the deadline; what resists stays tracked."""
     size = policy.batch_size
     batches = iter([due[start : start + size] for start in range(0, len(due), size)])
     turn = threading.Lock()  # of the tally; the registry's lock may be held by our caller, so it waits to the end
@@ -181,10 +181,16 @@ class Clocks:
 
 
 def clean_born(
-    owner: Owner, max_age: float, force: bool, policy: Policy, clocks: Clocks, retries: Retries, tally: Tally
+    owner: Owner,
+    max_age: float,
+    force: bool,
+    policy: Policy,
+    clocks: Clocks,
+    deadline: float,
+    retries: Retries,
+    tally: Tally,
 ) -> None:
     """Deletes expired files of the owner directory; with `force` all but those that are just being written."""
-    deadline = clocks.monotonic() + policy.timeout
     for at, folder, name, st in born_files(owner):
         age = clocks.age(st)
         if age < max_age and not (force and not name.startswith(_UNFINISHED)):

@@ -22,6 +22,7 @@ class Keeper:
 
     base_dir: str
     max_age: float
+    max_files: int | None
     last_report: CleanupReport
     _interval: float
     _policy: Policy
@@ -37,6 +38,7 @@ class Keeper:
         self._clocks = Clocks()
         self._retries = Retries(self._clocks.monotonic, self._interval)
         self._registry = Registry(self._clocks.monotonic, self._retries)
+        self._are_many = False
         self._journals: tuple[Owner, Journal] | None = None
         self._cleaning = threading.Lock()
         self._counts = Counts()
@@ -91,8 +93,16 @@ class Keeper:
         if found:
             self._registry.add(self._journal(), found, evictable)
             self._counts.count(registered=len(found))
+            if self.max_files is not None:
+                self._warn_of_many(self.max_files)
             log.debug("Registered temporary file %s, %d in all", found[0][0], len(found))
         return len(found)
+
+    def _warn_of_many(self, most: int) -> None:
+        """Says so, once, when more are tracked than `max_files`; refused they would stay for ever."""
+        before, self._are_many = self._are_many, len(self._registry.entries) > most
+        if self._are_many and not before:
+            log.warning("More temporary files are registered than max_files, %d", most)
 
     def _identified(self, path: str) -> Entry | None:
         try:
@@ -168,12 +178,13 @@ class Keeper:
             if owner.fd < 0:
                 return 0  # closed meanwhile
             begun = clock()
+            deadline = begun + self._policy.timeout
             tally = Tally(self._counts.aged)
-            clean_born(owner, self.max_age, force, self._policy, self._clocks, self._retries, tally)
+            clean_born(owner, self.max_age, force, self._policy, self._clocks, deadline, self._retries, tally)
             due = self._registry.due(self.max_age, force)
             if not force:
                 due = [item for item in due if self._is_old(item[0])]
-            clean_tracked(self._registry, journal, due, self._policy, clock, tally)
+            clean_tracked(self._registry, journal, due, self._policy, clock, deadline, tally)
             self._retries.keep(lambda path: path in self._registry.entries or os.path.lexists(path))
             self._conclude(tally, clock() - begun)
         return tally.removed

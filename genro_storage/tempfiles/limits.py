@@ -41,13 +41,13 @@ class Limiter(Keeper):
         if self._taken(size, files) is None:
             return
         self.cleanup()
-        self.sweep()
+        self.sweep(patient=True)
         self._known = None
         problem = self._taken(size, files)
         for path, entry in self.evictable() if problem else ():
             clean_tracked(
                 self._registry, self._journal(), [(path, entry)], self._policy, self._clocks.monotonic,
-                Tally(self._counts.aged),
+                float("inf"), Tally(self._counts.aged),
             )  # fmt: skip
             self._known = None
             problem = self._taken(size, files)
@@ -65,7 +65,7 @@ class Limiter(Keeper):
         """Reserves `more` bytes for a file that will have `whole`; see `take_room`."""
         self.take_room(more, whole=whole)
 
-    def sweep(self) -> Any:
+    def sweep(self, *, patient: bool = False) -> Any:
         raise NotImplementedError
 
     def _refusal(self, problem: str) -> StorageQuotaError:

@@ -42,10 +42,15 @@ def test_max_files(base: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
 
 
-def test_registering_is_never_refused(base: Path, tmp_path: Path) -> None:
-    with TempFileManager(base, max_files=0, max_total_bytes=0) as manager:
-        (tmp_path / "out").write_text("x")
-        assert manager.register_files([str(tmp_path / "out")]) == 1
+def test_registering_is_never_refused(base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is warned about, once, and health is degraded."""
+    with TempFileManager(base, max_files=1, max_total_bytes=0) as manager:
+        for name in "abc":
+            (tmp_path / name).write_text("x")
+            assert manager.register_files([str(tmp_path / name)]) == 1
+        assert caplog.text.count("max_files") == 1
+        assert manager.health_check()["status"] == "degraded"
+        assert {"max_files", "max_total_bytes"} <= set(manager.health_check()["warning"].replace(",", "").split())
 
 
 def test_max_file_bytes(base: Path) -> None:

@@ -58,15 +58,16 @@ def test_children_open_connections_of_their_own(place: Place, manager: StorageMa
 
 
 @pytest.mark.timeout(120)
-def test_threads_leak_no_descriptor(manager: StorageManager) -> None:
+def test_threads_leak_no_descriptor(place: Place) -> None:
     """R36."""
-    file = manager.node("m:d/f")
+    with place.mounted(place.port, max_connections=16) as manager:
+        file = manager.node("m:d/f")
 
-    def use() -> None:
-        assert file.read_bytes() == FILES["d/f"]
-        assert file.exists
+        def use() -> None:
+            assert file.read_bytes() == FILES["d/f"]
+            assert file.exists
 
-    leaks_nothing(use)
+        leaks_nothing(use)
 
 
 def read(node: StorageNode) -> bytes:

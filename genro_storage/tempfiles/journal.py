@@ -47,7 +47,7 @@ class Journal:
             self._check()
             fd = os.open(fresh, _WRITE | os.O_TRUNC, 0o600, dir_fd=owner.fd)
             try:
-                self._write(fd, lines, "")
+                self._write(fd, lines)
                 os.rename(fresh, NAME, src_dir_fd=owner.fd, dst_dir_fd=owner.fd)
             except BaseException:
                 os.close(fd)
@@ -63,14 +63,15 @@ class Journal:
             self._check()
             if owner.journal < 0:
                 owner.journal = os.open(NAME, _WRITE, 0o600, dir_fd=owner.fd)
-            # A line that a full disk cut short ends here, or it would spoil the next one.
-            before, self._torn = "\n" * self._torn, True
-            self._write(owner.journal, lines, before)
+            if self._torn:  # a line that a full disk cut short ends here, or it would spoil the next one
+                lines = ["\n", *lines]
+            self._torn = True
+            self._write(owner.journal, lines)
             self._torn = False
             self.lines += len(lines)
 
-    def _write(self, fd: int, lines: list[str], before: str) -> None:
-        data = (before + "".join(lines)).encode("ascii")
+    def _write(self, fd: int, lines: list[str]) -> None:
+        data = "".join(lines).encode("ascii")
         if os.write(fd, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self._fsync:

@@ -93,15 +93,15 @@ class Keeper:
         if found:
             self._registry.add(self._journal(), found, evictable)
             self._counts.count(registered=len(found))
-            if self.max_files is not None:
+            if self.max_files is not None and len(self._registry.entries) > self.max_files:
                 self._warn_of_many(self.max_files)
             log.debug("Registered temporary file %s, %d in all", found[0][0], len(found))
         return len(found)
 
     def _warn_of_many(self, most: int) -> None:
         """Says so, once, when more are tracked than `max_files`; refused they would stay for ever."""
-        before, self._are_many = self._are_many, len(self._registry.entries) > most
-        if self._are_many and not before:
+        if not self._are_many:
+            self._are_many = True
             log.warning("More temporary files are registered than max_files, %d", most)
 
     def _identified(self, path: str) -> Entry | None:
@@ -133,6 +133,9 @@ class Keeper:
         return bool(self._registry.drop(self._journal(), [absolute(file_path)]))
 
     def _journal(self) -> Journal:
+        known = self._journals
+        if known is not None and known[0] is self._owner:
+            return known[1]
         owner = self._own()
         with self._registry.lock:
             if self._journals is None or self._journals[0] is not owner:
@@ -195,6 +198,7 @@ class Keeper:
         return age is None or age >= self.max_age
 
     def _conclude(self, tally: Tally, duration: float) -> None:
+        self._are_many = self.max_files is not None and len(self._registry.entries) > self.max_files
         self._counts.cleaned_up(duration, tally.reasons)
         secure = "best effort" if self._policy.secure and tally.removed else ""
         self.last_report = CleanupReport(

@@ -199,8 +199,11 @@ SUITES = {
 
 
 def test_every_type_has_its_suite() -> None:
-    """So that each has its line in the table that a run of all tests prints at its end."""
-    assert set(SUITES) == set(BUILTIN)
+    """So that each has its line in the table that a run of all tests prints at its end.
+
+    But for sessions: nobody can write its files, whose names and contents its store decides (tests/sessions/test_files).
+    """
+    assert set(SUITES) == set(BUILTIN) - {"sessions"}
     for place in SUITES.values():
         module, _, name = place.partition(":")
         assert issubclass(getattr(import_module(f"tests.{module}"), name), BackendSuite)

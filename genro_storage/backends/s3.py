@@ -135,7 +135,7 @@ class S3Backend(StorageBackend):
             raise StorageNotFoundError("a directory has no facts of its own")
         request = self._reading(path, version, if_match)
         try:
-            answer = self._connection.run(self._connection.client.head_object(**request))
+            answer = self._connection.head(request)
         except ClientError as error:
             raise self._refusal(error, version) from error
         return self._stat(path, answer, answer.get("ContentLength"), version)

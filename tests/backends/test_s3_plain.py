@@ -15,10 +15,15 @@ from botocore.credentials import Credentials
 
 from genro_storage.backends._s3 import plain
 from genro_storage.backends.s3 import S3Backend
-from genro_storage.exceptions import StorageError, StorageUnavailableError
+from genro_storage.exceptions import (
+    StorageError,
+    StorageNotFoundError,
+    StorageUnavailableError,
+    StorageVersionNotFoundError,
+)
 from genro_storage.mount import Mount
 from genro_storage.retry import NO_RETRY
-from genro_storage.types import Stat
+from genro_storage.types import Stat, WriteOptions
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.s3 import S3Endpoint
 
@@ -48,7 +53,7 @@ def test_signatures_are_those_of_botocore(
     url = f"http://127.0.0.1:8333/tub?{plain.encoded(query)}"
     request = AWSRequest("GET", url, headers=dict(headers))
     botocore.auth.S3SigV4Auth(Credentials("KEY", "s3cr/et+", token), "s3", "eu-south-7").add_auth(request)
-    ours = plain.signature("127.0.0.1:8333", "/tub", query, headers, who, "eu-south-7")
+    ours = plain.signature(plain.Request("GET", "127.0.0.1:8333", "/tub", query, headers), who, "eu-south-7")
     assert ours["Authorization"] == request.headers["Authorization"]
 
 
@@ -69,6 +74,34 @@ def test_pages_are_those_of_the_client(request: pytest.FixtureRequest, opened: O
     assert len(entries(quick.walk(""))) >= 6
 
 
+@pytest.mark.parametrize("name", ["seaweedfs", "ministack"])
+def test_facts_are_those_of_the_client(request: pytest.FixtureRequest, opened: Open, name: str) -> None:
+    server: S3Endpoint = request.getfixturevalue(name)
+    bucket = server.make_bucket(versioning=True)
+    quick = opened(server, bucket=bucket, path="")
+    exact = opened(server, bucket=bucket, path="", client_options={"user_agent_extra": "client"})
+    options = WriteOptions(content_type="text/x", metadata={"a": "né", "b": "2"}, mtime=12.5)
+    for key in ("a b", "é/ü", "q=?#&%2F+~", "m'(n)*!", "d/.hidden..f"):
+        first = exact.put(key, b"123", options)
+        exact.put(key, b"4567")
+        assert quick.stat(key) == exact.stat(key)
+        assert quick.stat(key, version=first.version_id) == exact.stat(key, version=first.version_id)
+    assert quick._connection._client is None
+    with pytest.raises(StorageNotFoundError):
+        quick.stat("absent")
+    with pytest.raises(StorageVersionNotFoundError):
+        quick.stat("a b", version="0123")
+
+
+@pytest.mark.parametrize(
+    ("key", "same"),
+    [("a", True), ("a/.b", True), ("a..", True), ("a//b", False), ("/a", False), ("./a", False), ("a/..", False),
+     ("a/./b", False), ("..", False), ("a\nb", False), ("a/", True), ("é ?#", True)],
+)  # fmt: skip
+def test_keys_that_stay_as_they_are(key: str, same: bool) -> None:
+    assert (plain._UNCHANGED.fullmatch(key) is not None) is same
+
+
 def test_no_client_is_made_for_a_listing(proxied: Open, proxy: FaultProxy) -> None:
     backend = proxied()
     backend.put("f", b"1")
@@ -87,6 +120,7 @@ def test_small_work_imports_no_client(seaweedfs: S3Endpoint) -> None:
         backend.put("f", b"1")
         assert backend.get("f")[0] == b"1"
         assert [entry.path for page in backend.walk("") for entry in page] == ["f"]
+        assert backend.stat("f").size == 1
         backend.close()
         print(sorted({{"aiobotocore", "aiohttp", "fsspec.asyn"}} & sys.modules.keys()))
     """

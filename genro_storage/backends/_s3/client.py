@@ -174,6 +174,11 @@ class Connection:
                 raise StorageTimeoutError(f"the upload of {sent} bytes is stuck") from error
             raise
 
+    def head(self, request: Answer) -> Answer:
+        """The answer to HeadObject."""
+        answer = self.plain.head(self, request)
+        return self.run(self.client.head_object(**request)) if answer is None else answer
+
     def local(self, make: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
         """Waits for what the client does by itself, so that it needs no connection."""
         return self._start(make(self.client)).result()

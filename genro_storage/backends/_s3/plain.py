@@ -1,10 +1,11 @@
-"""Listings without the client: signed here, sent over pooled HTTP, read by expat; a sixth of the processor time."""
+"""Listings and facts without the client, at a sixth of its cost: signed here, sent over pooled HTTP, read by expat."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,10 +16,15 @@ from xml.etree import ElementTree as ET
 from .place import Location, is_plain_bucket, located
 
 if TYPE_CHECKING:
+    from .._rest.web import Answer as Reply
     from .._rest.web import Web
     from .client import Connection, S3Options
 
 NOTHING = hashlib.sha256(b"").hexdigest()
+UNSIGNED = "UNSIGNED-PAYLOAD"
+"""For a body that TLS or a checksum among the signed headers guards."""
+UNCHANGED = re.compile(r"(?!/)(?!.*//)(?!(.*/)?\.\.?(/|$))[^\x00-\x1f\x7f]+", re.DOTALL)
+"""Keys that no library on the way takes for another spelling of a path."""
 _QUERY = {
     "Prefix": "prefix",
     "Delimiter": "delimiter",
@@ -62,35 +68,50 @@ class Plain:
 
     def page(self, connection: Connection, request: Mapping[str, Any]) -> Page | None:
         """One page of what ListObjectsV2 is asked for with these parameters; None where the client has to ask."""
+        query = {name: str(request[word]) for word, name in _QUERY.items() if word in request}
+        answer = self._sent(connection, "GET", "", query | {"list-type": "2", "encoding-type": "url"}, {})
+        return None if answer is None else parsed(answer.data)
+
+    def head(self, connection: Connection, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What HeadObject answers to these parameters; None where the client has to ask."""
+        from .wire import told
+
+        if not UNCHANGED.fullmatch(request["Key"]):
+            return None
+        query = {"versionId": request["VersionId"]} if "VersionId" in request else {}
+        headers = {"if-match": request["IfMatch"]} if "IfMatch" in request else {}
+        answer = self._sent(connection, "HEAD", request["Key"], query, headers)
+        return None if answer is None else told(answer.headers)
+
+    def _sent(
+        self, connection: Connection, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Reply | None:
+        """The answer to a request without a body; a refusal → `ClientError`."""
         if not self._open:
             return None
-        place = self._place = self._place or located(connection)
-        query = {name: str(request[word]) for word, name in _QUERY.items() if word in request}
-        body = self._sent(connection, place, query | {"list-type": "2", "encoding-type": "url"})
-        return None if body is None else parsed(body)
-
-    def _sent(self, connection: Connection, place: Location, query: Mapping[str, str]) -> bytes | None:
         from .._rest.web import NOT_SENT
         from .wire import refused
 
+        place = self._place = self._place or located(connection)
         options, url = self._options, urlsplit(place.endpoint)
-        path = url.path + ("/" if place.virtual else f"/{options.bucket}")
-        headers = {"x-amz-request-payer": "requester"} if options.requester_pays else {}
+        below = quote(f"/{key}" if place.virtual else f"/{options.bucket}/{key}".rstrip("/"), safe="/-_.~")
+        signed = headers | ({"x-amz-request-payer": "requester"} if options.requester_pays else {})
         if not options.anon:
-            headers |= signature(url.netloc, path, query, headers, connection.credentials(), place.region)
+            request = Request(method, url.netloc, url.path + below, query, signed)
+            signed |= signature(request, connection.credentials(), place.region)
         release = connection.take_slot()
         try:
-            answer = self._pool(place).send("GET", f"{path[len(url.path) :]}?{encoded(query)}", headers)
+            answer = self._pool(place).send(method, f"{below}?{encoded(query)}" if query else below, signed)
         except NOT_SENT:  # the client will say what is wrong
             return None
         finally:
             release()
         if answer.status < 300:
-            return answer.data
+            return answer
         if answer.status < 400:
             self._open = False  # another region: the client knows how to get there
             return None
-        raise refused(answer, "ListObjectsV2")
+        raise refused(answer, "HeadObject" if method == "HEAD" else "ListObjectsV2")
 
     def _pool(self, place: Location) -> Web:
         if self._web is None:
@@ -122,18 +143,26 @@ def encoded(query: Mapping[str, str]) -> str:
     return "&".join(f"{quote(name, safe='-_.~')}={quote(query[name], safe='-_.~')}" for name in sorted(query))
 
 
-def signature(
-    host: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], who: Mapping[str, Any], region: str
-) -> dict[str, str]:
-    """The headers that sign a GET of this path, already percent-encoded, with these other headers."""
+class Request(NamedTuple):
+    """What is signed: the path already percent-encoded, a query that is not, headers by their names in lower case."""
+
+    method: str
+    host: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
+def signature(request: Request, who: Mapping[str, Any], region: str, payload: str = NOTHING) -> dict[str, str]:
+    """The headers that sign a request; `payload` is the SHA-256 of its body, or `UNSIGNED`."""
     now = clock().strftime("%Y%m%dT%H%M%SZ")
-    added = {"x-amz-date": now, "x-amz-content-sha256": NOTHING}
+    added = {"x-amz-date": now, "x-amz-content-sha256": payload}
     if who["token"]:
         added["x-amz-security-token"] = who["token"]
-    signed = {**headers, **added, "host": host}
+    signed = {**request.headers, **added, "host": request.host}
     names = ";".join(sorted(signed))
     lines = [f"{name}:{signed[name]}" for name in sorted(signed)]
-    canonical = "\n".join(["GET", path, encoded(query), *lines, "", names, NOTHING])
+    canonical = "\n".join([request.method, request.path, encoded(request.query), *lines, "", names, payload])
     scope = f"{now[:8]}/{region}/s3/aws4_request"
     key = b"AWS4" + who["secret_access_key"].encode()
     for word in scope.split("/"):

@@ -23,11 +23,10 @@ from .mount import Mount
 from .mountinfo import MountCheck, MountInfo, checked, told
 from .nodes import StorageNode
 from .specials import SpecialMounts
-from .transfer import TransferReport
-from .verbs import transfers
 from .verbs.versions import Which
 
 if TYPE_CHECKING:
+    from .transfer import TransferReport
     from .virtual import DiffNode, IterNode, VirtualNode
 
 BUILTIN_MOUNTS: tuple[dict[str, Any], ...] = (
@@ -245,11 +244,15 @@ class StorageManager(SpecialMounts):
 
     def compare(self, a: str | StorageNode, b: str | StorageNode, by: str = "hash", **options: Any) -> TransferReport:
         """What two files or trees have in common and what not: by ``hash``, ``size`` or ``mtime``; writes nothing."""
+        from .verbs import transfers  # with the whole engine, which reading and writing do without
+
         return transfers.compared(self, a, b, by, options)
 
     def _transferred(
         self, operation: str, source: str | StorageNode | VirtualNode, dest: str | StorageNode, options: dict[str, Any]
     ) -> tuple[StorageNode, TransferReport]:
+        from .verbs import transfers
+
         return transfers.transferred(self, operation, source, dest, options)
 
     # --- behind the mounts ---

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import IO, Any, BinaryIO, Self, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from . import paths
 from .outlets import NodeOutlets
 from .pathnames import PathNames
-from .transfer import TransferReport
 from .types import Stat
 from .verbs import content, listing, localfile, opening, tree
 from .verbs import ranges as part
 from .verbs.versions import Which
+
+if TYPE_CHECKING:
+    from .transfer import TransferReport
 
 
 class StorageNode(PathNames, NodeOutlets):

@@ -8,19 +8,19 @@ import signal
 import sys
 import time
 import warnings
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from types import FrameType
 from typing import Any
 
 from .. import __version__
 from ..exceptions import StorageError, StorageWarning
-from . import logs
 from .console import PROGRAM, Console, flush
 from .failures import CLOSED_PIPE, OK, USAGE, CommandError, Interrupted
 from .parser import main_parser, parse_verb, split_paths
 from .places import Places
 from .session import Session
 
+LOG_VARIABLES = ("LOG_LEVEL", "LOG_FORMAT", "LOG_FILE")
 PATIENCE = 1.0
 """Seconds in which further signals are taken for the first one, sent twice."""
 
@@ -111,7 +111,7 @@ def _command(arguments: list[str]) -> int:
     console = Console(json=options.json, quiet=options.quiet, verbose=options.verbose, progress=not options.no_progress)
     _tell_warnings(console)
     try:
-        with logs.configured(os.environ), closing(Places(options.config)) as places:
+        with _logging(), closing(Places(options.config)) as places:
             return verb.run(Session(console, places), options)
     except (StorageError, CommandError) as error:
         return console.error(error)
@@ -119,6 +119,15 @@ def _command(arguments: list[str]) -> int:
         raise
     except Exception as error:  # noqa: BLE001 - the outermost handler: no end without a sentence
         return console.error(error)
+
+
+def _logging() -> AbstractContextManager[None]:
+    """The library's log, if the environment says that anybody wants it."""
+    if not any(os.environ.get(name, "").strip() for name in LOG_VARIABLES):
+        return nullcontext()
+    from . import logs
+
+    return logs.configured(os.environ)
 
 
 def _tell_warnings(console: Console) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .. import paths, transfer
+from .. import paths
 from ..backends import backend_class
 from ..exceptions import StorageNotFoundError
 from ..mount import Level, Mount
@@ -42,6 +42,8 @@ def _own(node: StorageNode, own: str, mode: str) -> str:
 
 
 def _fetched(node: StorageNode, mode: str) -> Iterator[str]:
+    from .. import transfer  # with the whole engine, which most programs do without here
+
     manager = node.manager
     stat = _known(node) if "r" in mode else None
     if stat is None and mode == "r":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from .. import paths, transfer
+from .. import paths
 from ..exceptions import (
     StorageExistsError,
     StorageIsADirectoryError,
@@ -109,6 +109,8 @@ def empty(node: StorageNode) -> None:
 
 def rename(node: Node, target: Node | str, overwrite: bool) -> Node:
     """Moves inside one storage; a string without ``:`` is relative to the parent."""
+    from .. import transfer  # with the whole engine, which most verbs do without
+
     content.refuse_snapshot(node)
     if isinstance(target, str) and ":" not in target:
         above = paths.parent(node.path)
@@ -150,4 +152,6 @@ def symlink_to(node: Node, target: Node | str) -> None:
 
 def same_place(node: NodeName, other: NodeName) -> bool:
     """Whether two nodes are the same bytes."""
+    from .. import transfer
+
     return node.version == other.version and transfer.same_place(node, other)

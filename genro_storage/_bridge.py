@@ -67,7 +67,7 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             call.close()
             raise RuntimeError(f"{self.name}: a blocking call on the loop's own thread would wait for itself")
-        future = self._submit(call)
+        future = self.submit(call)
         try:
             return future.result()
         except BaseException:
@@ -75,7 +75,8 @@ class LoopThread:
                 future.cancel()
             raise
 
-    def _submit(self, call: Coroutine[Any, Any, T]) -> Future[T]:
+    def submit(self, call: Coroutine[Any, Any, T]) -> Future[T]:
+        """Starts a coroutine and returns its future; cancelling that cancels the coroutine."""
         with self._lock:
             if self._loop is None:
                 self._start()

@@ -21,6 +21,7 @@ STORES = {
     "sqlite": "sqlite:SQLiteRecordStore",
     "postgresql": "postgres:PostgresRecordStore",
     "redis": "redis:RedisRecordStore",
+    "mount": "mount:MountRecordStore",
 }
 """Kind → where its class is."""
 

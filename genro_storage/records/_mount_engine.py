@@ -1,0 +1,145 @@
+"""What runs a mount log inside one event loop: commits that wait travel together, folding and renewing go on beside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from ..exceptions import StorageError
+from ._mount_log import LostLeaseError, MountLog
+from ._mount_objects import Held
+from .base import MAX_CHANGES, MAX_COMMIT, Change, Delete, Put
+
+FULL = 2048
+"""Records that wait to be folded before a commit has to."""
+SLICE = 8
+"""Records that are folded before others have their turn."""
+
+
+class Engine:
+    """One open log and the calls on it; everything here happens in one event loop."""
+
+    def __init__(self, opened: Callable[[], Awaitable[MountLog]], period: float) -> None:
+        self._open = opened
+        self._period = period
+        self._turn = asyncio.Lock()
+        self._log: MountLog | None = None
+        self._queue: list[tuple[Sequence[Change], asyncio.Future[list[int]]]] = []
+        self._pump: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._busy = False
+        self.trouble: str | None = None
+        """Why folding does not go on, while it does not."""
+
+    @property
+    def depth(self) -> int:
+        """Commits that wait."""
+        return len(self._queue)
+
+    # --- calls ---
+
+    async def log(self) -> MountLog:
+        """The log, open, ours as far as can be known, and with no commit undecided."""
+        log = self._log
+        if log is None or log.in_doubt:
+            async with self._turn:
+                log = await self._ready()
+        return log
+
+    async def read(self, space: str, key: str) -> Held | None:
+        return await (await self.log()).read(space, key)
+
+    async def commit(self, changes: Sequence[Change]) -> list[int]:
+        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._queue.append((changes, future))
+        self._busy = True
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._serve())
+        return await future
+
+    async def remove_expired(self, names: Sequence[tuple[str, str]], moment: int) -> int:
+        """How many of these are still expired, and gone now; nobody writes them meanwhile."""
+        async with self._turn:
+            log = await self._ready()
+            held = [await log.read(space, key) for space, key in names]
+            dead = [one for one in held if one and one.expires_at is not None and one.expires_at <= moment]
+            if dead:
+                await log.commit([[Delete(one.space, one.key) for one in dead]])
+            return len(dead)
+
+    async def close(self) -> None:
+        """Folds all and lets the next owner begin; a log that is lost is left as it is."""
+        if self._pump is not None:
+            await asyncio.wait([self._pump])
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        async with self._turn:
+            log, self._log, self._keeper = self._log, None, None
+            if log is not None and not log.lost:
+                await log.close()
+
+    # --- inside; the turn is held where it says so ---
+
+    async def _ready(self) -> MountLog:
+        """With the turn: opens the log if it must be, and asks it whether it may go on."""
+        if self._log is None:
+            self._log = await self._open()
+            self._keeper = asyncio.create_task(self._keep(self._log))
+        try:
+            await self._log.ready()
+        except LostLeaseError:
+            self._log = None  # the next call tries to become the owner again
+            raise
+        return self._log
+
+    async def _serve(self) -> None:
+        while self._queue:
+            async with self._turn:
+                batch = self._taken()
+                try:
+                    log = await self._ready()
+                    if len(log.waiting) > FULL:
+                        await log.fold(len(log.waiting))
+                    answers = await log.commit([changes for changes, _ in batch])
+                except Exception as error:  # noqa: BLE001 - each caller gets it
+                    if isinstance(error, LostLeaseError):
+                        self._log = None
+                    answers = [error] * len(batch)
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if future.done():  # cancelled with its loop
+                    continue
+                if isinstance(answer, list):
+                    future.set_result(answer)
+                else:
+                    future.set_exception(answer)
+
+    def _taken(self) -> list[tuple[Sequence[Change], asyncio.Future[list[int]]]]:
+        """The commits that go into the next entry: at most so many changes and so many bytes."""
+        count, changes, size = 0, 0, 0
+        for waiting, _ in self._queue:
+            changes += len(waiting)
+            size += sum(len(change.data) for change in waiting if type(change) is Put)
+            if count and (changes > MAX_CHANGES or size > MAX_COMMIT):
+                break
+            count += 1
+        batch, self._queue = self._queue[:count], self._queue[count:]
+        return batch
+
+    async def _keep(self, log: MountLog) -> None:
+        """Renews the lease and folds when nobody writes, until the log is lost."""
+        while not log.lost:
+            await asyncio.sleep(self._period)
+            idle, self._busy = not self._busy, False
+            try:
+                if log.lease is not None and log.lease.is_due:
+                    async with self._turn:
+                        await log.renew()
+                while log.waiting and (idle or len(log.waiting) > FULL // 2):
+                    async with self._turn:
+                        await log.fold(SLICE)
+                self.trouble = None
+            except LostLeaseError:
+                return
+            except StorageError as error:  # the log has it; folding is tried again
+                self.trouble = str(error)

@@ -70,7 +70,8 @@ class Width:
         self._most = first if most is None else most
         self._clock = clock
         self._lock = threading.Lock()
-        self._begun = self._tried = self._slowed = clock()
+        self._begun = self._tried = clock()
+        self._slowed = -math.inf
         self._files = self._work = 0
         self._rate = self._mark = 0.0
 

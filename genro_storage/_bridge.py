@@ -17,13 +17,15 @@ T = TypeVar("T")
 
 async def settled(call: Coroutine[Any, Any, T]) -> T:
     """Awaits a call to its end even if this task is cancelled meanwhile; then the cancellation goes on."""
-    task = asyncio.ensure_future(call)
+    return await outcome(asyncio.ensure_future(call))
+
+
+async def outcome(future: asyncio.Future[T]) -> T:
+    """As `settled`, of what is under way elsewhere."""
     try:
-        return await asyncio.shield(task)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
-        if task.done():
-            raise
-        await outlast(task)
+        await outlast(future)
         raise
 
 

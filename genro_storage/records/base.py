@@ -106,6 +106,8 @@ class RecordStore(ABC):
     name: ClassVar[str] = ""
     """The word for this kind in configuration, health and metrics."""
     features: RecordFeatures = RecordFeatures()
+    outlasts: ClassVar[bool] = False
+    """`_commit` itself waits for its outcome when it is cancelled; otherwise it runs in a task of its own."""
     durability: str = "none"
     """What an acknowledged write survives, in the words of the store; for people and health checks."""
     warnings: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ class MemoryRecordStore(RecordStore):
 
     name = "memory"
     features = RecordFeatures(snapshot_scan=True)
+    outlasts = True  # it waits for nothing
 
     def __init__(self, *, clock: Clock = now) -> None:
         super().__init__(clock=clock)

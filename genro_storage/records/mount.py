@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from .._bridge import LoopThread, Workers
+from .._bridge import LoopThread, Workers, outcome
 from ..exceptions import StorageConfigError, StorageNotFoundError, UnsupportedOperation
 from ..types import Place
 from ._mount_engine import Engine
@@ -33,6 +33,7 @@ class MountRecordStore(RecordStore):
     """
 
     name = "mount"
+    outlasts = True
 
     def __init__(self, place: Place, *, lease: float = 30, exclusive: bool = False, clock: Clock = now) -> None:
         super().__init__(clock=clock)
@@ -67,7 +68,7 @@ class MountRecordStore(RecordStore):
         return await self._run(lambda engine: self._range(engine, space, after, until, limit, reverse))
 
     async def _commit(self, changes: Sequence[Change]) -> list[int]:
-        return await self._run(lambda engine: engine.commit(changes))
+        return await outcome(self._started(lambda engine: engine.commit(changes)))
 
     async def initialize(self) -> None:
         await self._run(lambda engine: engine.log())
@@ -87,6 +88,9 @@ class MountRecordStore(RecordStore):
     # --- inside the loop of its own, because owners, locks and turns belong to one loop ---
 
     async def _run(self, call: Callable[[Engine], Awaitable[T]]) -> T:
+        return await self._started(call)
+
+    def _started(self, call: Callable[[Engine], Awaitable[T]]) -> asyncio.Future[T]:
         if self._pid != os.getpid():  # a forked child is another owner
             self._begin()
 
@@ -95,7 +99,7 @@ class MountRecordStore(RecordStore):
                 self._engine = Engine(self._open_log, min(1.0, self.lease / 30))
             return await call(self._engine)
 
-        return await asyncio.wrap_future(self._thread.submit(inside()))
+        return asyncio.wrap_future(self._thread.submit(inside()))
 
     async def _open_log(self) -> MountLog:
         features = self.mount.features

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from .._bridge import outcome
 from ..exceptions import StorageConfigError, StorageError
 from ._sqlite import statements
 from ._sqlite.file import DatabaseFile, SQLiteOptions, translating
@@ -34,6 +35,7 @@ class SQLiteRecordStore(RecordStore):
 
     name = "sqlite"
     features = RecordFeatures(durable=True, shared=True, snapshot_scan=True)
+    outlasts = True
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock = now, **options: Any) -> None:
         super().__init__(clock=clock)
@@ -107,7 +109,7 @@ class SQLiteRecordStore(RecordStore):
         return await self._readers.run(read)
 
     async def _commit(self, changes: Sequence[Change]) -> list[int]:
-        return await self._writer.run(lambda transaction: transaction.commit(changes))
+        return await outcome(self._writer.put(lambda transaction: transaction.commit(changes)))
 
     async def initialize(self) -> None:
         await self._readers.run(lambda connection: None)

@@ -84,12 +84,16 @@ class Lane:
 
     async def run(self, call: Callable[[Any], T]) -> T:
         """The result of a call made by one of the threads."""
+        return await self.put(call)
+
+    def put(self, call: Callable[[Any], T]) -> asyncio.Future[T]:
+        """The future of a call that one of the threads will make, in the running loop."""
         job = Job(call, asyncio.get_running_loop())
         with self._lock:  # a job put behind the end of its threads would wait for ever
             if not self._threads:
                 self._start()
             self._queue.put(job)
-        return await job.future
+        return job.future
 
     def _start(self) -> None:
         self._threads = [

@@ -17,6 +17,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
 from ssh_backend import SshBackend, SshOptions  # noqa: E402
+from test_json_records import TestJsonRecords  # noqa: E402, F401 - collected here
 from test_sqlite_backend import TestSqliteBackend  # noqa: E402, F401 - collected here
 from test_ssh_backend import TestSshBackend  # noqa: E402, F401
 

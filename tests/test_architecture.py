@@ -55,6 +55,7 @@ DOORS = {
     "smbprotocol": "backends._smb",
     "yaml": "config",
     "redis": "records.redis",
+    "cryptography": "crypto",
     "asyncpg": "records.postgres records._postgres_plain",
     "starlette": "service.*",
     "pytest": "testing.*",

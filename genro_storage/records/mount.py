@@ -37,6 +37,8 @@ class MountRecordStore(RecordStore):
 
     def __init__(self, place: Place, *, lease: float = 30, exclusive: bool = False, clock: Clock = now) -> None:
         super().__init__(clock=clock)
+        if not hasattr(place, "mount"):
+            raise StorageConfigError(f"a mount store stands on a directory node, not on {place!r}")
         if lease <= 0:
             raise StorageConfigError(f"lease is a number of seconds, not {lease!r}")
         self.mount, self.path = place.mount, place.path

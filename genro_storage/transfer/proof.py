@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import lru_cache
 
 from .. import hashing
 from ..backends.base import BackendReader
@@ -30,9 +31,8 @@ class Proof:
         self._parted: Mapping[str, str] | None = None
         self.digests: Mapping[str, str] = {}
         """Hashes of all bytes that passed, after `judge_source`; those that the source says before."""
-        told, asked = set(facts.hashes), set(job.target.mount.features.hashes)
-        wanted = _wanted(told, asked) if self._verify in ("checksum", "read") else set()
-        self._hashers = {name: hashing.new(name) for name in wanted | ({"sha256"} if self._verify == "read" else set())}
+        wanted = _hashes(self._verify, frozenset(facts.hashes), job.target.mount.features.hashes)
+        self._hashers = {name: hashing.new(name) for name in wanted}
 
     def add(self, data: bytes) -> None:
         """Some bytes went from the source to the target."""
@@ -109,16 +109,20 @@ class Proof:
         return Copied(self._facts, size, server_side=server_side, by_checksum=by_checksum, by_size=by_size)
 
 
-def _wanted(told: set[str], asked: set[str]) -> set[str]:
-    """The cheapest hash that both ends know, else one of each."""
+@lru_cache(256)
+def _hashes(verify: str, told: frozenset[str], asked: frozenset[str]) -> frozenset[str]:
+    """What is to be computed on the way: the cheapest hash that both ends know, else one of each."""
+    if verify not in ("checksum", "read"):
+        return frozenset()
+    wanted = {"sha256"} if verify == "read" else set()
     for choice in (told & asked,), (told, asked):
-        found = {_cheapest(names) for names in choice} - {None}
+        found = {name for names in choice if (name := _cheapest(names)) is not None}
         if found:
-            return {name for name in found if name is not None}
-    return set()
+            return frozenset(wanted | found)
+    return frozenset(wanted)
 
 
-def _cheapest(names: set[str]) -> str | None:
+def _cheapest(names: frozenset[str]) -> str | None:
     return next((name for name in hashing.ALGORITHMS if name in names and hashing.computable(name)), None)
 
 

@@ -22,6 +22,7 @@ from ._azure.client import AzureOptions, Client
 from ._azure.copying import copy_blob
 from ._azure.facts import METADATA_LIMIT, headers_of, metadata_headers, stat_of
 from ._azure.parts import AzureParts
+from ._azure.removal import deleted_many
 from ._azure.signing import signed
 from ._azure.writer import AzureWriter, Target
 from ._objects import metadata_of, prefix_of, quoted, range_header, sent_metadata
@@ -302,6 +303,9 @@ class AzureBackend(StorageBackend):
         except StorageNotFoundError as error:
             if errors.code_of(error) == "ContainerNotFound":
                 raise
+
+    def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        return deleted_many(self._client, [(path, self.key(path)) for path in paths])
 
     # --- addresses ---
 

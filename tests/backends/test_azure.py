@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from genro_storage.exceptions import (
     StorageError,
     StorageExistsError,
     StorageNotFoundError,
+    StoragePathError,
     StoragePermissionError,
     StorageTimeoutError,
     StorageUnavailableError,
@@ -37,7 +39,7 @@ _roots = itertools.count(1)
 
 LACKS = frozenset(
     {
-        *("delete_many", "edit", "free_space", "keeps_mode", "public_url", "readlink", "real_dirs", "rename_from"),
+        *("edit", "free_space", "keeps_mode", "public_url", "readlink", "real_dirs", "rename_from"),
         *("set_mode", "surrogates", "symlink", "unfinished"),
     }
 )
@@ -87,7 +89,7 @@ class Azure(BackendSuite):
 
     names = tuple(name for name in BackendSuite.names if all(" " <= char != "\x7f" for char in name))
 
-    test_delete_many = None  # has a name with a line break; it is emulated anyway
+    test_delete_many = None  # has a name with a line break; see `test_many_are_deleted`
 
     @pytest.fixture(autouse=True)
     def _tags(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +152,66 @@ def test_requests_per_verb(
     proxy.forget()
     verb(proxied)
     assert [request.method for request in proxy.log] == requests
+
+
+# --- many at once ---
+
+
+def test_many_are_deleted(opened: Open, azurite: AzureEndpoint, proxy: FaultProxy) -> None:
+    """Exactly these, in batches of 256; what is absent is no failure, a name that Azure cannot hold is one."""
+    container = azurite.make_container()
+    backend = opened(azurite.through(proxy.endpoint), container=container, path="p q/#")
+    names = [f"d/{number} *%&=ü~" for number in range(260)]
+    for name in [*names, "d/1"]:
+        backend.put(name, b"")
+    proxy.forget()
+    [(path, error)] = backend.delete_many([*names, "d/absent", "a\nb"])
+    assert (path, type(error)) == ("a\nb", StoragePathError)
+    assert [(request.method, request.status) for request in proxy.log] == [("POST", 202)] * 2
+    assert list(azurite.blobs(container)) == ["p q/#/d/1"]
+    assert list(backend.delete_many([])) == []
+
+
+def test_what_stays_of_many_is_told(opened: Open, azurite: AzureEndpoint) -> None:
+    """Each call of a batch has an answer of its own; a container that is missing is one for all."""
+    container = azurite.make_container()
+    backend = opened(container=container)
+    for name in ("a", "b", "c"):
+        backend.put(name, b"1")
+    with azurite.client() as client, client.get_blob_client(container, "b") as blob:
+        lease = blob.acquire_lease()
+        [(path, error)] = backend.delete_many(["a", "b", "c"])
+        lease.release()
+    assert (path, [entry.path for page in backend.walk("") for entry in page]) == ("b", ["b"])
+    assert isinstance(error, StorageError)
+    with pytest.raises(StorageNotFoundError, match="container 'genro-absent'"):
+        list(opened(container="genro-absent").delete_many(["a"]))
+
+
+def test_many_by_a_shared_access_signature(opened: Open, azurite: AzureEndpoint) -> None:
+    container = azurite.make_container()
+    from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+    given = generate_container_sas(
+        azurite.account_name,
+        container,
+        account_key=azurite.account_key,
+        permission=ContainerSasPermissions(read=True, write=True, delete=True, list=True),
+        expiry=datetime.now(UTC) + timedelta(hours=1),
+    )
+    backend = opened(container=container, account_key=None, sas_token=given)
+    backend.put("a", b"1")
+    backend.put("b", b"1")
+    assert list(backend.delete_many(["a"])) == []
+    assert list(azurite.blobs(container)) == ["b"]
+
+
+def test_a_server_without_batches(opened: Open, azure_versions: AzureEndpoint) -> None:
+    backend = opened(azure_versions)
+    for name in ("a", "b", "c"):
+        backend.put(name, b"1")
+    assert list(backend.delete_many(["a", "absent", "c"])) == []
+    assert [entry.path for page in backend.walk("") for entry in page] == ["b"]
 
 
 # --- options ---

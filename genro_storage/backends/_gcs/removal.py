@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from email import message_from_bytes
 
-from ...exceptions import StorageError, StorageUnavailableError
-from .._rest.web import Answer
+from ...exceptions import StorageUnavailableError
+from .._rest import batches
 from .client import Client
 from .errors import answered
 
 BATCH = 100
 """Calls that one request takes (Cloud Storage, "Batch requests")."""
-
-_STATUS = re.compile(rb"HTTP/[\d.]+ (\d{3})")
-_NUMBER = re.compile(r"response-.*?(\d+)>?$")
-_BOUNDARY = "===genro-batch==="
-"""No target holds it: "=" is percent-encoded there."""
 
 
 def deleted_many(client: Client, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Exception]]:
@@ -27,31 +20,15 @@ def deleted_many(client: Client, keys: Sequence[tuple[str, str]]) -> Iterator[tu
 
 
 def _batch(client: Client, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Exception]]:
-    calls = "".join(
-        f"--{_BOUNDARY}\r\nContent-Type: application/http\r\nContent-ID: <call-{number}>\r\n\r\n"
-        f"DELETE {client.object(key)} HTTP/1.1\r\n\r\n\r\n"
-        for number, (_, key) in enumerate(pairs)
-    )
-    headers = {"Content-Type": f'multipart/mixed; boundary="{_BOUNDARY}"'}
-    answer = client.send("POST", "/batch/storage/v1", headers, f"{calls}--{_BOUNDARY}--".encode())
-    told = _answers(answer)
+    body = batches.body((f"DELETE {client.object(key)} HTTP/1.1\r\n" for _, key in pairs), "<call-{}>")
+    told = batches.answers(client.send("POST", "/batch/storage/v1", {"Content-Type": batches.CONTENT_TYPE}, body))
     for number, (path, _) in enumerate(pairs):
-        status, data = told.get(number, (0, b""))
-        if status == 0:
+        answer = told.get(number)
+        if answer is None:
             yield path, StorageUnavailableError("the server did not answer this part of a batch")
-        elif status >= 300 and status != 404:
-            error: StorageError = answered(Answer(status, {}, data), client.options.bucket)
-            yield path, error
-
-
-def _answers(answer: Answer) -> dict[int, tuple[int, bytes]]:
-    """Status and body of each call by its number."""
-    told = message_from_bytes(f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode() + answer.data)
-    found = {}
-    for place, part in enumerate(told.get_payload() if told.is_multipart() else ()):
-        number = _NUMBER.search(str(part.get("Content-ID", "")))
-        data: bytes = part.get_payload(decode=True) or b""
-        status = _STATUS.match(data.lstrip())
-        if status:
-            found[int(number[1]) if number else place] = int(status[1]), data.partition(b"\r\n\r\n")[2]
-    return found
+        elif answer.status >= 300:
+            error = answered(answer, client.options.bucket)
+            if answer.status != 404:
+                yield path, error
+            elif "bucket" in error.message:
+                raise error

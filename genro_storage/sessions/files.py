@@ -230,9 +230,8 @@ async def _next(pages: AsyncIterator[list[Stat]]) -> list[Stat] | None:
 
 def _plain(value: Any) -> Any:
     """The value of a key as the stores take it."""
-    if isinstance(value, Secret):
-        return str(value)
-    return value
+    plain = next((one for one in (str, float, int) if isinstance(value, one)), None)
+    return value if plain is None or isinstance(value, bool) else plain(value)
 
 
 def shown_value(value: Value) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -16,7 +17,10 @@ from .store import SessionStore
 
 
 class Kind(NamedTuple):
-    """A kind of record store: its class, its options, the key that says where it is, and that key's other names."""
+    """A kind of record store: its class, its options, the key that says where it is, and that key's other names.
+
+    Without a struct of options, the keywords of its class are its keys.
+    """
 
     store: str
     options: str | None = None
@@ -38,7 +42,7 @@ KINDS: Mapping[StorageType, Kind] = {
         "asyncpg",
     ),
     StorageType.REDIS: Kind("redis:RedisRecordStore", "redis:RedisOptions", "url", ("redis_url",), "redis", "redis"),
-    StorageType.MOUNT: Kind("mount:MountRecordStore", "mount:MountOptions", "storage", ("mount", "node")),
+    StorageType.MOUNT: Kind("mount:MountRecordStore", None, "storage", ("mount", "node")),
 }
 
 
@@ -83,9 +87,7 @@ def open_records(kind: StorageType | str, keys: Mapping[str, Any]) -> RecordStor
 def _split(kind: StorageType, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The keys of the records, under their own names, and those of the sessions."""
     found = KINDS[kind]
-    known = {found.place} if found.place else set()
-    if found.options is not None:
-        known |= set(_imported(found.options, found).__struct_fields__)
+    known = _keys_of(found)
     sessions = SessionOptions.__struct_fields__
     of_records: dict[str, Any] = {}
     of_sessions: dict[str, Any] = {}
@@ -101,6 +103,14 @@ def _split(kind: StorageType, config: Mapping[str, Any]) -> tuple[dict[str, Any]
         spellings = " or ".join(repr(one) for one in (found.place, *found.spellings))
         raise StorageConfigError(f"a session store of type {kind.value!r} needs {spellings}")
     return of_records, of_sessions
+
+
+def _keys_of(kind: Kind) -> set[str]:
+    known = {kind.place} if kind.place else set()
+    if kind.options is not None:
+        return known | set(_imported(kind.options, kind).__struct_fields__)
+    keywords = inspect.signature(_imported(kind.store, kind)).parameters.values()
+    return known | {one.name for one in keywords if one.kind is one.KEYWORD_ONLY} - {"clock"}
 
 
 def _unknown(kind: StorageType, key: str, known: list[str]) -> StorageConfigError:

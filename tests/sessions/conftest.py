@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from genro_storage import StorageManager
 from genro_storage.records.base import RecordStore
 from genro_storage.records.memory import MemoryRecordStore
+from genro_storage.records.mount import MountRecordStore
 from genro_storage.records.postgres import PostgresRecordStore
 from genro_storage.records.redis import RedisRecordStore
 from genro_storage.records.sqlite import SQLiteRecordStore
@@ -18,7 +20,7 @@ from genro_storage.sessions.store import BlockingSessions, SessionStore
 from genro_storage.testing.record_words import FakeClock
 from tests.servers.postgres import Postgres
 
-STORES = ["memory", "sqlite", "postgresql", "redis"]
+STORES = ["memory", "sqlite", "postgresql", "redis", "mount", "mount-memory"]
 
 Opened = Callable[..., SessionStore]
 
@@ -54,6 +56,12 @@ def _opened(kind: str, request: pytest.FixtureRequest, clock: FakeClock) -> Reco
     if kind == "redis":
         return RedisRecordStore(request.getfixturevalue("redis_server").url(), clock=clock, prefix=_fresh("s"))
     folder: Path = request.getfixturevalue("tmp_path")
+    if kind == "mount":
+        return MountRecordStore(
+            StorageManager([{"name": "m", "type": "local", "path": str(folder)}]).node("m:records"), clock=clock
+        )
+    if kind == "mount-memory":
+        return MountRecordStore(StorageManager([{"name": "m", "type": "memory"}]).node("m:records"), clock=clock)
     return SQLiteRecordStore(folder / "records.db", clock=clock)
 
 

@@ -135,6 +135,22 @@ def test_the_store_may_stand_on_a_relative_path(tmp_path: Path) -> None:
     assert (tmp_path / "x/s.db").exists()
 
 
+def test_the_store_may_stand_on_another_mount(tmp_path: Path) -> None:
+    """Its records are one directory there, and nothing of it is opened before it is used."""
+    entries = [
+        {"name": "sessions", "type": "sessions", "backend": "mount", "storage": "files:deep/records", "lease": "5s"},
+        {"name": "files", "type": "local", "path": str(tmp_path)},
+    ]
+    for number in range(2):  # closed by its manager, it is free for the next
+        with StorageManager(entries) as manager:
+            assert manager.checkpointer().store is manager.sessions()
+            assert (tmp_path / "deep").exists() == (number > 0)
+            manager.sessions().sync.create_session("s", "u")
+            manager.sessions().sync.append_messages("s", [{"role": "user", "content": number}])
+            assert manager.node("sessions:s/messages.ndjson").read_text().count("\n") == number + 1
+    assert sorted(path.name for path in (tmp_path / "deep/records/r").iterdir()) != []
+
+
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
@@ -144,6 +160,8 @@ def test_the_store_may_stand_on_a_relative_path(tmp_path: Path) -> None:
         ({"path": "x", "pool_size": 3}, "no key 'pool_size'"),
         ({"path": "x", "sesion_ttl": 3}, "session_ttl"),
         ({"backend": "mount", "storage": "nowhere"}, "mount:path"),
+        ({"backend": "mount"}, "needs 'storage'"),
+        ({"backend": "mount", "storage": "gone:x"}, "gone"),
     ],
 )
 def test_bad_keys(keys: dict[str, object], told: str) -> None:

@@ -82,6 +82,7 @@ class Removal:
         self._directories: list[str] = []
         self._links: list[str] = []
         self._emptied: set[str] = set()
+        self._tick: Callable[[], object] = lambda: None
 
     # --- from the listing and the workers ---
 
@@ -130,12 +131,15 @@ class Removal:
                 self._emptied.add(above)
                 above = paths.parent(above)
 
-    def finish(self, everything: bool) -> Iterator[tuple[str, StorageError]]:
+    def finish(self, everything: bool, tick: Callable[[], object] = lambda: None) -> Iterator[tuple[str, StorageError]]:
         """Removes what waited, then the emptied directories; yields the relative paths that could not be removed.
 
-        `everything`: nothing was skipped or failed, so that no followed link has anything left below it.
+        `everything`: nothing was skipped or failed, so that no followed link has anything left below it. `tick` is
+        called before each removal and may raise.
         """
+        self._tick = tick
         for entry, copied in self._waiting:
+            tick()
             if not entry.linked and (error := self._remove(entry, copied)) is not None:
                 yield entry.relpath, error
         if everything:
@@ -151,6 +155,7 @@ class Removal:
             yield from self._tried(self._mount.rmdir, self._root)
 
     def _tried(self, remove: Callable[[str], object], path: str) -> Iterator[tuple[str, StorageError]]:
+        self._tick()
         try:
             remove(path)
         except (StorageNotEmptyError, StorageNotFoundError, StorageNotADirectoryError):

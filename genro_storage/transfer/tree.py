@@ -65,7 +65,7 @@ class Tree:
             engine.run(self._actions(source, first, target, deletions))
             if removal is not None:
                 everything = self._report.ok and self._report.complete and not self._report.files_skipped
-                for path, error in removal.finish(everything):
+                for path, error in self._flow.waited(lambda: list(removal.finish(everything, self._flow.tick))):
                     engine.failed(error, path, "delete")
             if deletions is None:
                 return engine.first_error

@@ -236,6 +236,28 @@ def test_a_move_removes_nothing_after_it_was_cancelled(hang: threading.Event) ->
     assert len(origin.keys) == 3
 
 
+@pytest.mark.parametrize("watched", [True, False])
+def test_t36_removing_emptied_directories_holds_nobody_up(watched: bool, hang: threading.Event) -> None:
+    here, origin = source_of(10, 2)
+    for number in range(5):
+        origin.set(f"src/d{number}/")
+    there, _ = objects("t")
+    if not watched:
+        assert transfer.move(at(here, "src"), at(there, "dst")).files_copied == 2
+        assert origin.keys == {}
+        return
+    stop = Stop(hanging(origin, hang, "rmdir"))
+    with pytest.raises(TransferCancelled) as caught:
+        transfer.move(at(here, "src"), at(there, "dst"), cancel=stop)
+    assert stop.seconds < SOON
+    assert caught.value.report.files_copied == 2
+    hang.set()
+    end = time.monotonic() + 10
+    while not no_threads_left() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert origin.names().count("rmdir") == 1  # the one that hung, and none after it
+
+
 # --- Ctrl-C, as a person does it ---
 
 PROGRAM = """

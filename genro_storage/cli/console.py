@@ -24,6 +24,7 @@ class Console:
         self.json = json
         self.quiet = quiet
         self.verbose = verbose
+        self.wants_progress = progress and not quiet
         self.may_progress = progress and not quiet and not json and is_terminal(sys.stderr)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):

@@ -1,26 +1,45 @@
-"""The progress of one transfer, on a terminal: one line that is redrawn and goes away at the end."""
+"""The progress of a transfer, on a terminal: one line that is redrawn and goes away at the end."""
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-WIDTH = 24
-EVERY = 0.25
+from .console import escaped, human_size
+
+if TYPE_CHECKING:
+    from ..transfer import TransferEvent
+
+WIDTH = 20
+EVERY = 0.2
 PATIENCE = 0.5
 """Seconds before the first drawing: what is quick needs no bar."""
+WINDOW = 10.0
+"""Seconds of which an event's rate is the average: without news for so long it is nothing."""
+FILE_COST = 64 << 10
+"""What a file counts beside its bytes, in the share that is done: small ones cost their requests."""
+LEAST_NAME = 8
 
 
 class Progress:
-    """A context manager; `update(done, total)` may be called as often as one likes, a clock keeps the line alive."""
+    """A context manager; `update` takes each event of the transfer, a clock keeps the line alive.
 
-    def __init__(self, verb: str) -> None:
-        self._verb = verb
+    `place`: which of several sources this is, as ``2/5``.
+    """
+
+    def __init__(self, verb: str, place: str = "") -> None:
+        self._head = f"{verb} {place}" if place else verb
         self._began = time.monotonic()
-        self._done = self._total = 0
+        self._event: TransferEvent | None = None
+        self._told = self._began
+        self._name = ""
         self._drawn = False
+        self._lock = threading.Lock()
         self._ended = threading.Event()
         self._clock = threading.Thread(target=self._tick, name="genro-progress", daemon=True)
 
@@ -35,31 +54,94 @@ class Progress:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
-    def update(self, done: int, total: int) -> None:
-        """Files finished, and files known so far."""
-        self._done, self._total = done, total
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """The line is away while something else is printed, which the terminal may show in its place."""
+        with self._lock:
+            if self._drawn:
+                sys.stderr.write("\r\x1b[K")
+                sys.stderr.flush()
+            yield
+            sys.stdout.flush()
+
+    def update(self, event: TransferEvent) -> None:
+        """What happened last."""
+        if event.relpath:
+            self._name = event.relpath
+        self._event, self._told = event, time.monotonic()
 
     def _tick(self) -> None:
         wait = PATIENCE
         while not self._ended.wait(wait):
             wait = EVERY
-            width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write(f"\r\x1b[K{self.text(time.monotonic() - self._began)[:width]}")
-            sys.stderr.flush()
-            self._drawn = True
+            now = time.monotonic()
+            line = self.text(now - self._began, columns() - 1, now - self._told)
+            with self._lock:
+                sys.stderr.write(f"\r\x1b[K{line}")
+                sys.stderr.flush()
+                self._drawn = True
 
-    def text(self, elapsed: float) -> str:
-        """The line as it is after so many seconds."""
-        if not self._total:
-            return f"{self._verb}  {clock(elapsed)}"
-        share = self._done / self._total
-        filled = round(share * WIDTH)
-        bar = "━" * filled + "─" * (WIDTH - filled)
-        line = f"{self._verb}  {bar}  {self._done}/{self._total} files  {share:4.0%}"
-        if not self._done or not elapsed:
-            return f"{line}  {clock(elapsed)}"
-        rate = self._done / elapsed
-        return f"{line}  {rate:.1f} files/s  {clock(elapsed)}, {clock((self._total - self._done) / rate)} left"
+    def text(self, elapsed: float, width: int, quiet: float = 0.0) -> str:
+        """The line after so many seconds, of which the last `quiet` brought no news, in at most `width` columns."""
+        event = self._event
+        if event is None or not event.files_total:
+            return f"{self._head}  {clock(elapsed)}"[:width]
+        facts = self._counts(event) + self._speed(event, elapsed, quiet)
+        share = share_of(event)
+        if share is not None:
+            facts = [f"{share:4.0%}", *facts]
+        line = "  ".join([self._head, *facts])
+        if share is not None and len(line) + WIDTH + 2 <= width:
+            filled = round(share * WIDTH)
+            line = "  ".join([self._head, "━" * filled + "─" * (WIDTH - filled), *facts])
+        room = width - len(line) - 2
+        return f"{line}  {fitted(escaped(self._name), room)}" if self._name and room >= LEAST_NAME else line[:width]
+
+    @staticmethod
+    def _counts(event: TransferEvent) -> list[str]:
+        more = "" if event.total_known else "+"
+        told = [f"{event.files_done}/{event.files_total}{more} files"]
+        if event.bytes_total:
+            told.append(f"{human_size(event.bytes_done)}/{human_size(event.bytes_total)}{more}")
+        return told
+
+    @staticmethod
+    def _speed(event: TransferEvent, elapsed: float, quiet: float) -> list[str]:
+        rate = event.rate * max(0.0, 1 - quiet / WINDOW)
+        told = [f"{human_size(round(rate))}/s"] if event.bytes_total else []
+        if event.eta is None or not rate or not event.bytes_total:
+            return [*told, clock(elapsed)]
+        return [*told, f"{clock(elapsed)}, {clock(event.eta * event.rate / rate)} left"]
+
+
+def share_of(event: TransferEvent) -> float | None:
+    """The part that is done, from 0 to 1, by bytes and files; None as long as nobody knows the whole."""
+    if not event.total_known:
+        return None
+    whole = event.bytes_total + event.files_total * FILE_COST
+    done = event.bytes_done + event.files_done * FILE_COST
+    return min(1.0, done / whole) if whole else None
+
+
+def columns() -> int:
+    """How wide the terminal is at the other end of the standard error."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def fitted(name: str, room: int) -> str:
+    """A name in at most so many columns, its end rather than its beginning."""
+    from unicodedata import east_asian_width
+
+    taken = 0
+    for at in range(len(name) - 1, -1, -1):
+        wide = 2 if east_asian_width(name[at]) in "WF" else 1
+        if taken + wide > room - (at > 0):  # an ellipsis, if this is not all of it
+            return f"…{name[at + 1 :]}"
+        taken += wide
+    return name
 
 
 def clock(seconds: float) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "cp": ("transfer", "copy files and directories, verified"),
     "mv": ("transfer", "move files and directories; a source goes once its copy is proven"),
+    "sync": ("transfer", "make a directory hold what another holds"),
+    "check": ("transfer", "compare two files or trees, write nothing"),
     "ls": ("listing", "list a directory"),
     "tree": ("listing", "draw a directory and what is below"),
     "du": ("listing", "count files, directories and bytes"),

@@ -30,6 +30,11 @@ class Ran(NamedTuple):
         """What ``--json`` printed."""
         return [json.loads(line) for line in self.out.splitlines()]
 
+    @property
+    def report(self) -> Any:
+        """The last object that ``--json`` printed: after events comes what came of it all."""
+        return self.objects[-1]
+
 
 Run = Callable[..., Ran]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from genro_storage.cli.console import Console, escaped, human_size, local_time, unescaped, utc_time
 from genro_storage.cli.parser import main_parser, verb_parser
-from genro_storage.cli.progress import Progress, clock
+from genro_storage.cli.progress import Progress, clock, fitted
 from genro_storage.cli.registry import COMMANDS, verb
 from genro_storage.exceptions import StorageNotFoundError
+from genro_storage.transfer import TransferEvent
 
 from .conftest import Run
 
@@ -77,15 +79,71 @@ def test_clock(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
 
 
+def seen(**facts: Any) -> TransferEvent:
+    """Half of 10 files and 100 MiB, at 10 MiB/s."""
+    half = {"files_done": 5, "files_total": 10, "bytes_done": 50 << 20, "bytes_total": 100 << 20, "total_known": True}
+    return TransferEvent(kind="bytes", **{**half, "rate": 10.0 * (1 << 20), "eta": 5.0, **facts})
+
+
 def test_the_progress_line() -> None:
     progress = Progress("cp")
-    assert progress.text(3) == "cp  0:03"
-    progress.update(0, 10)
-    assert progress.text(3).endswith("  0/10 files    0%  0:03")
-    progress.update(5, 10)
-    assert progress.text(10) == f"cp  {'━' * 12}{'─' * 12}  5/10 files   50%  0.5 files/s  0:10, 0:10 left"
-    progress.update(10, 10)
-    assert progress.text(20) == f"cp  {'━' * 24}  10/10 files  100%  0.5 files/s  0:20, 0:00 left"
+    assert progress.text(3, 80) == "cp  0:03"
+    progress.update(seen(relpath="deep/er/name.txt"))
+    bar = f"{'━' * 10}{'─' * 10}"
+    facts = " 50%  5/10 files  50.0 MiB/100.0 MiB  10.0 MiB/s  0:05, 0:05 left"
+    assert progress.text(5, 200) == f"cp  {bar}  {facts}  deep/er/name.txt"
+    assert progress.text(5, 103) == f"cp  {bar}  {facts}  …/name.txt"
+    assert progress.text(5, 96) == f"cp  {bar}  {facts}"
+    assert progress.text(5, 80) == f"cp  {facts}  …name.txt"
+    assert progress.text(5, 30) == f"cp  {facts}"[:30]
+    progress.update(seen(files_done=10, bytes_done=100 << 20, eta=0.0))
+    assert progress.text(20, 100).startswith(f"cp  {'━' * 20}  100%  10/10 files  100.0 MiB/100.0 MiB")
+
+
+def test_progress_as_long_as_nobody_knows_the_whole() -> None:
+    progress = Progress("sync", "2/3")
+    progress.update(seen(total_known=False, eta=None))
+    assert progress.text(5, 80) == "sync 2/3  5/10+ files  50.0 MiB/100.0 MiB+  10.0 MiB/s  0:05"
+
+
+def test_progress_of_files_without_bytes() -> None:
+    progress = Progress("mv")
+    progress.update(seen(bytes_done=0, bytes_total=0, rate=0.0, eta=None))
+    assert progress.text(5, 80) == f"mv  {'━' * 10}{'─' * 10}   50%  5/10 files  0:05"
+
+
+def test_progress_without_news_slows_down() -> None:
+    progress = Progress("cp")
+    progress.update(seen())
+    assert "10.0 MiB/s  0:05, 0:05 left" in progress.text(5, 80)
+    assert "5.0 MiB/s  0:10, 0:10 left" in progress.text(10, 80, quiet=5)
+    assert progress.text(20, 80, quiet=15).endswith("0 B/s  0:20")
+
+
+@pytest.mark.parametrize(
+    ("name", "room", "shown"),
+    [("abc", 3, "abc"), ("abcd", 3, "…cd"), ("日本語", 6, "日本語"), ("日本語", 5, "…本語"), ("日本語", 4, "…語")],
+)
+def test_a_name_that_must_fit(name: str, room: int, shown: str) -> None:
+    assert fitted(name, room) == shown
+
+
+@given(st.text(max_size=40), st.integers(1, 30))
+def test_names_fit(name: str, room: int) -> None:
+    from unicodedata import east_asian_width
+
+    shown = fitted(name, room)
+    assert sum(2 if east_asian_width(char) in "WF" else 1 for char in shown) <= room
+    assert name.endswith(shown.removeprefix("…"))
+
+
+@given(st.integers(1, 200), st.integers(0, 12), st.booleans(), st.text(max_size=60))
+def test_the_line_never_wraps(width: int, done: int, known: bool, name: str) -> None:
+    progress = Progress("cp")
+    progress.update(seen(files_done=done, total_known=known, relpath=name.encode("ascii", "replace").decode()))
+    line = progress.text(5, width)
+    assert len(line) <= width
+    assert "\n" not in line
 
 
 def test_an_error_as_an_object(capsys: pytest.CaptureFixture[str]) -> None:

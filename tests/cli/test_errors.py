@@ -80,8 +80,8 @@ def test_a_missing_driver(here: Path, tmp_path: Path, process: Run, configured: 
     configured([{"name": "cloud", "type": "s3", "bucket": "b"}])
     environment = os.environ | {"PYTHONPATH": f"{fake}{os.pathsep}{os.environ['PYTHONPATH']}"}
     remedy = "pip install 'genro-storage[s3]'"
-    told(process("ls", "cloud:", env=environment), 5, "mount 'cloud'", "type 's3' needs", remedy)
-    told(process("ls", "s3://bucket/x", env=environment), 5, "type 's3' needs", remedy)
+    told(process("ls", "cloud:", env=environment), 5, "mount 'cloud'", "'s3' needs", remedy)
+    told(process("ls", "s3://bucket/x", env=environment), 5, "'s3' needs", remedy)
     (here / "c.yaml").write_text("a: 1\n")
     told(process("--config", "c.yaml", "ls", env=environment), 5, "c.yaml", "pip install 'genro-storage[yaml]'")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import select
@@ -395,6 +394,6 @@ def test_a_thousand_real_files_through_the_command(
     before = facts(here / "real")
     assert len(before) == FILES
     for source, target in (("real", "cloud:a/b"), ("cloud:a/b", "back")):
-        report = json.loads(process("--json", "cp", "-r", source, target).out)
+        report = process("--json", "cp", "-r", source, target).report
         assert (report["files_copied"], report["files_failed"], report["ok"]) == (FILES, 0, True)
     assert facts(here / "back") == before

@@ -9,8 +9,8 @@ import pytest
 
 from genro_storage import StorageNode
 from genro_storage.cli.failures import Refused
+from genro_storage.cli.guards import guard_removal
 from genro_storage.cli.places import Places
-from genro_storage.cli.verbs import changing
 
 from .conftest import Run, Space
 
@@ -92,7 +92,7 @@ def guarded(text: str, config: Path | None = None) -> str:
     """What the guard says to a path, "" if it lets it pass."""
     places = Places(None if config is None else str(config))
     try:
-        changing._guard(places.node(text))
+        guard_removal(places.node(text))
     except Refused as refused:
         return str(refused)
     finally:

@@ -79,7 +79,7 @@ def test_no_overwrite(tree: Path, here: Path, cli: Run, verb: list[str]) -> None
     ("how", "counts"), [("none", (0, 0)), ("size", (0, 1)), ("checksum", (0, 1)), ("read", (1, 0))]
 )
 def test_verify(tree: Path, cli: Run, how: str, counts: tuple[int, int]) -> None:
-    (report,) = cli("--json", "cp", "--verify", how, "tree/a.py", "copy").objects
+    report = cli("--json", "cp", "--verify", how, "tree/a.py", "copy").report
     assert (report["verified_checksum"], report["verified_size"]) == counts
 
 
@@ -192,8 +192,7 @@ def test_on_error_stop(tree: Path, here: Path, cli: Run) -> None:
 def test_failures_as_json(tree: Path, here: Path, cli: Run) -> None:
     (here / "out/a.py").mkdir(parents=True)
     ran = cli("--json", "cp", "-r", "tree", "out")
-    (report,) = ran.objects
-    (failure,) = report["failures"]
+    (failure,) = (report := ran.report)["failures"]
     assert (failure["relpath"], failure["error"], report["files_copied"]) == ("a.py", "StorageIsADirectoryError", 3)
     assert failure["message"].endswith(f"'{here}/out/a.py'")
     assert f'"message": "{failure["message"]}"' in ran.err
@@ -201,15 +200,15 @@ def test_failures_as_json(tree: Path, here: Path, cli: Run) -> None:
 
 @pytest.mark.parametrize(("retries", "code"), [("2", 0), ("1", 1)])
 def test_retries(tree: Path, here: Path, cli: Run, monkeypatch: pytest.MonkeyPatch, retries: str, code: int) -> None:
-    put, left = local.LocalStorage.put, [2]
+    copy_from, left = local.LocalStorage.copy_from, [2]
 
-    def failing(self: Any, *arguments: Any) -> Any:
+    def failing(self: Any, *arguments: Any, **how: Any) -> Any:
         if left[0]:
             left[0] -= 1
             raise StorageUnavailableError("away for a moment")
-        return put(self, *arguments)
+        return copy_from(self, *arguments, **how)
 
-    monkeypatch.setattr(local.LocalStorage, "put", failing)
+    monkeypatch.setattr(local.LocalStorage, "copy_from", failing)
     monkeypatch.setattr("random.random", lambda: 0.0)
     ran = cli("cp", "--retries", retries, "tree/a.py", "copy")
     assert (ran.code, (here / "copy").exists()) == (code, code == 0)
@@ -248,8 +247,8 @@ def test_a_tree_into_itself_is_refused(tree: Path, cli: Run) -> None:
         (["mv", "tree/a.py", "-"], "mv cannot use '-'"),
         (["cp", "-", "-"], "not both"),
         (["cp", "-", "tree/a.py", "x"], "not both"),
-        (["cp", "--verify", "read", "-", "x"], "no option but --no-overwrite"),
-        (["cp", "--no-overwrite", "tree/a.py", "-"], "only when storing"),
+        (["cp", "--verify", "read", "-", "x"], "no option but --no-overwrite and"),
+        (["cp", "--no-overwrite", "tree/a.py", "-"], "those only to store"),
         (["cp", "-r", "tree", "-"], "no option but"),
         (["cp", "-", "tree"], "the standard input has no name; write"),
         (["cp", "-", "new/"], "/new/NAME'"),

@@ -65,7 +65,7 @@ def test_a_tree_goes_there_and_back(filled: Space, here: Path, cli: Run) -> None
 
 
 def test_the_report_as_json(space: Space, tree: Path, cli: Run) -> None:
-    (report,) = cli("--json", "cp", "-r", "tree", space.name("t")).objects
+    report = cli("--json", "cp", "-r", "tree", space.name("t")).report
     assert (report["operation"], report["source"], report["destination"]) == ("copy", str(tree), space.name("t"))
     assert (report["files_copied"], report["bytes_copied"], report["ok"], report["failures"]) == (4, 7, True, [])
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...exceptions import StorageIsADirectoryError, StorageNotFoundError
-from ..console import escaped, is_terminal
-from ..failures import Refused, UsageError
+from ..console import escaped
+from ..failures import UsageError
+from ..guards import confirm, guard_removal
 from ..places import name_of
 from ..registry import Verb
 from ..session import Session
@@ -33,9 +31,10 @@ def _rm_options(parser: ArgumentParser) -> None:
 
 def _rm(session: Session, options: Namespace) -> int:
     for text in options.paths:
-        _guard(session.places.node(text))
+        guard_removal(session.places.node(text))
     if options.recursive and not (options.yes or options.dry_run):
-        _ask(options.paths)
+        shown = ", ".join(f"'{escaped(path)}'" for path in options.paths)
+        confirm(f"Delete {shown} and everything below?", "rm -r")
 
     def remove(node: StorageNode) -> None:
         for path in _doomed(node, options) if options.dry_run else [name_of(node)]:
@@ -46,47 +45,6 @@ def _rm(session: Session, options: Namespace) -> int:
                 session.console.result(f"{said} {escaped(path)}", {"path": path, "deleted": not options.dry_run})
 
     return session.each(options.paths, remove)
-
-
-def _guard(node: StorageNode) -> None:
-    """Roots are not deleted, nor the current directory, a home directory or what is above them, however named."""
-    if not node.path:
-        raise Refused(f"'{name_of(node)}' is a root and is not deleted; name what is below it")
-    local = node.resolved_path
-    if local is None or os.path.islink(local):  # of a link only the link goes
-        return
-    try:
-        doomed = os.stat(local)
-    except OSError:  # nothing there that could be deleted
-        return
-    for kept in _kept():
-        for directory in (kept, *kept.parents):
-            if os.path.samestat(doomed, directory.stat()):
-                raise Refused(f"'{local}' is or holds '{kept}', where you are or live, and is not deleted")
-
-
-def _kept() -> list[Path]:
-    """The current directory, $HOME, and the home that the system has for this user, as far as they exist."""
-    import pwd
-
-    found = [os.path.expanduser("~")]
-    for ask in (os.getcwd, lambda: pwd.getpwuid(os.getuid()).pw_dir):
-        try:
-            found.append(ask())
-        except (FileNotFoundError, KeyError):  # a directory that was deleted, a user without an account
-            pass
-    return [Path(os.path.realpath(path)) for path in found if os.path.exists(path)]
-
-
-def _ask(paths: list[str]) -> None:
-    """One question for all; nothing is deleted without a yes."""
-    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-        raise Refused("rm -r asks before it deletes, and nobody is there to answer; use -y, or --dry-run to look first")
-    shown = ", ".join(f"'{escaped(path)}'" for path in paths)
-    sys.stderr.write(f"Delete {shown} and everything below? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Refused("nothing was deleted")
 
 
 def _remove(node: StorageNode, options: Namespace) -> None:

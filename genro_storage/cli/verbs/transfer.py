@@ -1,20 +1,21 @@
-"""`cp` and `mv`."""
+"""`cp`, `mv`, `sync` and `check`."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ...exceptions import StorageNotADirectoryError, StorageTransferError
+from ...exceptions import StorageNotADirectoryError, StorageTransferError, UnsupportedOperation
 from ..console import escaped
-from ..failures import FAILED, OK, UsageError, local_names
-from ..parser import number
+from ..copying import ATOMIC, VERIFY, add_deletion, add_filters, add_options, fields_of
+from ..failures import DIFFERENT, OK, UsageError
+from ..guards import confirm, guard_clearing
 from ..places import STREAM, name_of
 from ..progress import Progress
 from ..registry import Verb
+from ..reports import report_of, tell
 from ..session import Session
 from .reading import pour, standard_input
 
@@ -22,77 +23,47 @@ if TYPE_CHECKING:
     from ...nodes import StorageNode
     from ...transfer import TransferReport
 
-VERIFY = ("none", "size", "checksum", "read")
-KEPT = "mtime, content_type, metadata, mode"
+VERBS_OF = {"copy": "cp", "move": "mv", "sync": "sync"}
 
 
 def _cp_options(parser: ArgumentParser) -> None:
     parser.add_argument("-r", dest="recursive", action="store_true", help="directories too, with all that is below")
-    _options(parser, VERIFY, "follow")
+    parser.add_argument("--content-type", metavar="TYPE", help="of what comes from the standard input")
+    add_options(parser, verify=VERIFY, links="follow", skip="never")
 
 
 def _mv_options(parser: ArgumentParser) -> None:
     parser.set_defaults(recursive=True)  # as a shell's mv; and a source goes only once its copy is proven:
-    _options(parser, VERIFY[1:], "copy where both storages have links, else follow")
+    links = "copy where both storages have links, else follow"
+    add_options(parser, verify=VERIFY[1:], links=links, skip="never")
 
 
-def _options(parser: ArgumentParser, verify: tuple[str, ...], links: str) -> None:
-    add = parser.add_argument
-    add("--into", action="store_true", help="place a source inside DST, under its own name")
-    add("--include", metavar="PATTERN", action="append", help="only files that match; may be repeated")
-    add("--exclude", metavar="PATTERN", action="append", help="no files that match; may be repeated")
-    add("--no-overwrite", action="store_true", help="an existing file is a failure and stays as it is")
-    add("--verify", choices=verify, help="how a copy is proven (default: checksum)")
-    add("--preserve", metavar="LIST", help=f"what goes along: {KEPT}; 'none' for nothing (default: all but mode)")
-    add("--symlinks", choices=("follow", "skip", "copy"), help=f"what becomes of links (default: {links})")
-    add("--retries", metavar="N", type=number, help="tries after the first, for each file (default: 3)")
-    told = "after a failed file: go on, stop, or go on and count without a line for each (default: continue)"
-    add("--on-error", choices=("continue", "stop", "report"), help=told)
-
-
-def _fields(options: Namespace) -> dict[str, Any]:
-    """What was asked for, as fields of `CopyOptions`; a bad value is a usage error before any work."""
-    from ...transfer import CopyOptions
-
-    given = {
-        "overwrite": False if options.no_overwrite else None,
-        "into": options.into or None,
-        "include": options.include,
-        "exclude": options.exclude,
-        "verify": options.verify,
-        "preserve": _names(options.preserve),
-        "symlinks": options.symlinks,
-        "retries": options.retries,
-        "errors": options.on_error,
-    }
-    fields = {name: value for name, value in given.items() if value is not None}
-    try:
-        CopyOptions(**fields)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    return fields
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    return () if text == "none" else tuple(name.strip() for name in text.split(","))
+def _sync_options(parser: ArgumentParser) -> None:
+    parser.set_defaults(recursive=True)
+    add_options(parser, verify=VERIFY, links="follow", skip="mtime: size and time")
+    add_deletion(parser)
 
 
 def _transfer(operation: str, session: Session, options: Namespace) -> int:
     *sources, target = options.paths
-    fields = _fields(options)
+    fields = fields_of(options, session.places)
     if STREAM in (*sources, target):
         return _stream(operation, session, options, fields)
+    if getattr(options, "content_type", None) is not None:
+        raise UsageError("--content-type is for what comes from the standard input; files keep the type they have")
     end = session.places.node(target)
+    if options.if_absent:
+        _need_atomic(end)
     if len(sources) > 1:
         fields["into"] = True
         _need_directory(end, target)
+    places = iter(range(1, len(sources) + 1))
 
     def one(source: StorageNode) -> int:
+        place = f"{next(places)}/{len(sources)}" if len(sources) > 1 else ""
         if not options.recursive and not source.is_file and source.is_dir:
             raise UsageError(f"'{name_of(source)}' is a directory; -r takes directories too")
-        return _one(operation, session, source, session.places.address(target), fields)
+        return _one(operation, session, source, session.places.address(target), fields, place)
 
     return session.each(sources, one)
 
@@ -104,51 +75,99 @@ def _need_directory(node: StorageNode, target: str) -> None:
         raise StorageNotADirectoryError(f"several sources need a directory, and '{name}' is none; '{name}/' makes it")
 
 
-def _one(operation: str, session: Session, source: StorageNode, end: str, fields: dict[str, Any]) -> int:
+def _need_atomic(node: StorageNode) -> None:
+    if node.mount.features.if_absent != ATOMIC:
+        raise UnsupportedOperation(
+            f"'{name_of(node)}' is on a storage that cannot judge in one step whether a file exists; use --no-overwrite"
+        )
+
+
+def _one(
+    operation: str, session: Session, source: StorageNode, end: str, fields: dict[str, Any], place: str = ""
+) -> int:
+    from ..watching import watched
+
     if operation == "move" and "symlinks" not in fields and _have_links(source, session.places.node(end)):
         fields = {**fields, "symlinks": "copy"}  # who moves a link means the link
-    progress = Progress("cp" if operation == "copy" else "mv") if session.console.may_progress else None
-    if progress:
-        fields = {**fields, "progress": progress.update}
+    dry_run = fields.get("dry_run", False)
     try:
-        with progress or nullcontext():
-            report = getattr(session.places.manager, operation)(source, end, **fields)
+        with watched(session.console, VERBS_OF[operation], place=place, dry_run=dry_run) as watching:
+            report = getattr(session.places.manager, operation)(source, end, **fields, **watching)
     except StorageTransferError as error:
-        report = error.report
-    return _tell(session, report, every=fields.get("errors") != "report")
+        report = report_of(error)
+    return tell(session.console, report, every=fields.get("errors") != "report")
 
 
 def _have_links(source: StorageNode, target: StorageNode) -> bool:
     return source.mount.can("readlink") and target.mount.can("symlink")
 
 
-def _tell(session: Session, report: TransferReport, *, every: bool) -> int:
+# --- sync ---
+
+
+def _sync(session: Session, options: Namespace) -> int:
+    if len(options.paths) != 2 or STREAM in options.paths:
+        raise UsageError("sync takes one SRC and one DST, both directories")
+    if not options.delete and (only := _only_with_delete(options)):
+        raise UsageError(f"{', '.join(only)}: only with --delete")
+    if options.delete:
+        source, target = (session.places.node(text) for text in options.paths)
+        guard_clearing(target)
+        if not (options.yes or options.dry_run):
+            confirm(
+                f"Delete from '{escaped(name_of(target))}' all that '{escaped(name_of(source))}' has not?",
+                "sync --delete",
+            )
+    return _transfer("sync", session, options)
+
+
+def _only_with_delete(options: Namespace) -> list[str]:
+    given = {
+        "--max-delete": options.max_delete is not None,
+        "--delete-excluded": options.delete_excluded,
+        "--allow-empty-source": options.allow_empty_source,
+    }
+    return [name for name, is_given in given.items() if is_given]
+
+
+# --- check ---
+
+
+def _check_options(parser: ArgumentParser) -> None:
+    told = "what makes two files the same (default: hash)"
+    parser.add_argument("--by", choices=("hash", "size", "mtime"), default="hash", help=told)
+    parser.add_argument("--one-way", action="store_true", help="what only B has is no difference")
+    add_filters(parser)
+
+
+def _check(session: Session, options: Namespace) -> int:
+    from ..watching import Differences
+
+    if len(options.paths) != 2 or STREAM in options.paths:
+        raise UsageError("check takes two places, A and B")
+    a, b = (session.places.node(text) for text in options.paths)
     console = session.console
-    for warning in report.warnings:
-        console.note(f"warning: {warning}")
-    for failure in report.failures if every else ():
-        console.error(failure.error, "" if failure.error.path else failure.relpath)
-    if not console.quiet:
-        console.result(escaped(local_names(str(report))), _facts(report))
-        if console.verbose and not console.json:
-            _details(session, report)
-    return OK if report.ok else FAILED
+    progress = Progress("check") if console.may_progress else None
+    fields = {name: given for name in ("include", "exclude") if (given := getattr(options, name)) is not None}
+    asked = partial(session.places.manager.compare, a, b, options.by)
+    try:
+        report = _compared(asked, Differences(console, progress, one_way=options.one_way), progress, fields)
+    except StorageTransferError as error:
+        report = report_of(error)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    code = tell(console, report)
+    different = report.differ + report.only_source + (0 if options.one_way else report.only_destination)
+    return code or (DIFFERENT if different else OK)
 
 
-def _facts(report: TransferReport) -> dict[str, Any]:
-    """The report as JSON has it, local files by their paths."""
-    facts = report.to_dict()
-    facts |= {key: local_names(facts[key]) for key in ("source", "destination")}
-    facts["failures"] = [{**failure, "message": local_names(failure["message"])} for failure in facts["failures"]]
-    return facts
-
-
-def _details(session: Session, report: TransferReport) -> None:
-    line, by_checksum, by_size = session.console.line, report.verified_checksum, report.verified_size
-    line(f"  verified by checksum {by_checksum}, by size {by_size}; tries again {report.retries}")
-    line(f"  directories made {report.directories_created}; bytes moved by the storage {report.bytes_server_side}")
-    for reason, count in sorted(report.skip_reasons.items()):
-        line(f"  skipped {count}: {reason}")
+def _compared(asked: Any, told: Any, progress: Progress | None, fields: dict[str, Any]) -> TransferReport:
+    if progress is None:
+        report: TransferReport = asked(on_event=told, **fields)
+        return report
+    with progress:
+        report = asked(on_event=told, **fields)
+    return report
 
 
 # --- standard input and output ---
@@ -158,20 +177,24 @@ def _stream(operation: str, session: Session, options: Namespace, fields: dict[s
     """``cp - PATH`` stores the standard input, ``cp PATH… -`` is ``cat``."""
     *sources, target = options.paths
     storing = sources == [STREAM] and target != STREAM
-    if operation == "move":
+    if operation != "copy":
         raise UsageError("mv cannot use '-', for nothing can be moved there; use cp")
     if options.recursive or set(fields) - ({"overwrite"} if storing else set()):
-        raise UsageError("with '-' cp takes no option but --no-overwrite, and that only when storing")
+        raise UsageError("with '-' cp takes no option but --no-overwrite and --content-type, and those only to store")
     if storing:
-        return session.each([target], partial(_store, session, target.endswith("/"), options.no_overwrite))
+        return session.each([target], partial(_store, session, target.endswith("/"), options))
     if STREAM in sources:
         raise UsageError("'-' is the only source or the target, and not both")
+    if options.content_type is not None:
+        raise UsageError("--content-type is for what is stored")
     return session.each(sources, pour)
 
 
-def _store(session: Session, slash: bool, if_absent: bool, node: StorageNode) -> None:
+def _store(session: Session, slash: bool, options: Namespace, node: StorageNode) -> None:
     if slash or node.is_dir:
         raise UsageError(f"the standard input has no name; write '{name_of(node)}/NAME'")
+    if options.if_absent:
+        _need_atomic(node)
     count = 0
 
     def chunks() -> Iterator[bytes]:
@@ -180,7 +203,7 @@ def _store(session: Session, slash: bool, if_absent: bool, node: StorageNode) ->
             count += len(chunk)
             yield chunk
 
-    node.write_from(chunks(), if_absent=if_absent)
+    node.write_from(chunks(), if_absent=options.no_overwrite or options.if_absent, content_type=options.content_type)
     if not session.console.quiet:
         facts = {"operation": "store", "destination": name_of(node), "bytes_copied": count}
         session.console.result(f"stored {escaped(name_of(node))}: {count} bytes", facts)
@@ -189,4 +212,6 @@ def _store(session: Session, slash: bool, if_absent: bool, node: StorageNode) ->
 VERBS = {
     "cp": Verb("SRC… DST", 2, _cp_options, partial(_transfer, "copy")),
     "mv": Verb("SRC… DST", 2, _mv_options, partial(_transfer, "move")),
+    "sync": Verb("SRC DST", 2, _sync_options, _sync),
+    "check": Verb("A B", 2, _check_options, _check),
 }

@@ -19,30 +19,23 @@ CREATE TABLE {schema}.records_meta (name text PRIMARY KEY, value bigint NOT NULL
 INSERT INTO {schema}.records_meta VALUES ('layout', {layout});
 """
 
-# First pass: lock and judge, in the order of (space, key), so that two commits never wait for each other. Nothing is
-# written before all is judged; a conflict is an answer, not an error, because errors fill the server's log.
-# Second pass: write. A row that was absent could not be locked; if it is there now, all is undone and tried again.
-# What must be absent and is not written is inserted and deleted: only the unique index holds off other inserters. An
-# expired record is such a one: two that shared its lock would wait for each other to delete it.
+# First pass: judge, without a lock. A conflict is an answer, not an error, because errors fill the server's log.
+# Second pass: write, in the order of (space, key), so that two commits never wait for each other. Each statement judges
+# once more; if somebody came in between, all is undone and tried again.
+# What must be absent and is not written is inserted and deleted: only the unique index holds off other inserters.
 FUNCTION = """
 CREATE OR REPLACE FUNCTION {schema}.records_commit(
     spaces text[], keys text[], kinds int[], expects bigint[], expiries bigint[], datas bytea[], moment bigint)
 RETURNS bigint[] LANGUAGE plpgsql AS $body$
 DECLARE
-    c record; held record; actual bigint; result bigint[] := '{{}}'; made bigint;
+    c record; actual bigint; result bigint[] := '{{}}'; made bigint;
 BEGIN
-    FOR c IN SELECT * FROM unnest(spaces, keys, kinds, expects) WITH ORDINALITY AS u(space, key, kind, expect, i) LOOP
-        IF c.kind = 2 AND c.expect > 0 THEN
-            SELECT version, expires_at INTO held FROM {schema}.records r
-                WHERE r.space = c.space AND r.key = c.key FOR SHARE;
-        ELSE
-            SELECT version, expires_at INTO held FROM {schema}.records r
-                WHERE r.space = c.space AND r.key = c.key FOR UPDATE;
-        END IF;
-        actual := CASE WHEN FOUND AND (held.expires_at IS NULL OR held.expires_at > moment)
-            THEN held.version ELSE 0 END;
-        IF c.expect <> actual THEN
-            RETURN ARRAY[-c.i, actual];
+    FOR c IN SELECT * FROM unnest(spaces, keys, expects) WITH ORDINALITY AS u(space, key, expect, i)
+            WHERE u.expect IS NOT NULL LOOP
+        SELECT version INTO actual FROM {schema}.records r
+            WHERE r.space = c.space AND r.key = c.key AND (r.expires_at IS NULL OR r.expires_at > moment);
+        IF coalesce(actual, 0) <> c.expect THEN
+            RETURN ARRAY[-c.i, coalesce(actual, 0)];
         END IF;
     END LOOP;
     FOR c IN SELECT * FROM unnest(spaces, keys, kinds, expects, expiries, datas)
@@ -50,27 +43,32 @@ BEGIN
         made := 0;
         IF c.kind = 0 THEN
             made := nextval('{schema}.record_versions');
-            INSERT INTO {schema}.records AS r (space, key, version, expires_at, data)
-                VALUES (c.space, c.key, made, c.expires_at, c.data)
-                ON CONFLICT (space, key) DO UPDATE
-                SET version = excluded.version, expires_at = excluded.expires_at, data = excluded.data
-                WHERE c.expect IS NULL OR c.expect > 0 OR r.expires_at <= moment;
-            IF NOT FOUND THEN
-                RAISE EXCEPTION 'a record came in between' USING ERRCODE = '{race}';
+            IF c.expect > 0 THEN
+                UPDATE {schema}.records r SET version = made, expires_at = c.expires_at, data = c.data
+                    WHERE r.space = c.space AND r.key = c.key AND r.version = c.expect;
+            ELSE
+                INSERT INTO {schema}.records AS r (space, key, version, expires_at, data)
+                    VALUES (c.space, c.key, made, c.expires_at, c.data)
+                    ON CONFLICT (space, key) DO UPDATE
+                    SET version = excluded.version, expires_at = excluded.expires_at, data = excluded.data
+                    WHERE c.expect IS NULL OR r.expires_at <= moment;
             END IF;
         ELSIF c.expect = 0 THEN
-            INSERT INTO {schema}.records VALUES (c.space, c.key, 0, NULL, '') ON CONFLICT DO NOTHING;
-            IF NOT FOUND THEN
-                PERFORM FROM {schema}.records r WHERE r.space = c.space AND r.key = c.key AND r.expires_at <= moment;
-                IF NOT FOUND THEN
-                    RAISE EXCEPTION 'a record came in between' USING ERRCODE = '{race}';
-                END IF;
+            INSERT INTO {schema}.records AS r VALUES (c.space, c.key, 0, NULL, '')
+                ON CONFLICT (space, key) DO UPDATE SET version = 0 WHERE r.expires_at <= moment;
+            IF FOUND THEN
+                DELETE FROM {schema}.records r WHERE r.space = c.space AND r.key = c.key;
             END IF;
-            DELETE FROM {schema}.records r WHERE r.space = c.space AND r.key = c.key;
         ELSIF c.kind = 1 THEN
-            DELETE FROM {schema}.records r WHERE r.space = c.space AND r.key = c.key;
+            DELETE FROM {schema}.records r
+                WHERE r.space = c.space AND r.key = c.key AND (c.expect IS NULL OR r.version = c.expect);
         ELSE
             made := c.expect;
+            PERFORM FROM {schema}.records r
+                WHERE r.space = c.space AND r.key = c.key AND r.version = c.expect FOR SHARE;
+        END IF;
+        IF NOT FOUND AND c.expect IS NOT NULL THEN
+            RAISE EXCEPTION 'a record came in between' USING ERRCODE = '{race}';
         END IF;
         result := result || made;
     END LOOP;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 from ..exceptions import (
@@ -24,6 +25,9 @@ from .places import At, fault
 from .plan import Action
 from .report import TransferReport
 
+AT_ONCE = 8
+"""Deletions under way at once, one request each."""
+
 Failed = Callable[[StorageError, str], object]
 
 
@@ -34,6 +38,7 @@ class Purge:
         self, source: At, target: At, options: CopyOptions, report: TransferReport, flow: Flow, teller: Teller
     ) -> None:
         self._target = At(target.mount.without_retries(), target.path)
+        self._source = source
         self._report = report
         self._flow = flow
         self._teller = teller
@@ -99,9 +104,18 @@ class Purge:
 
     def _asked(self, paths: list[str]) -> list[tuple[str, StorageError]]:
         try:
-            return self._flow.waited(lambda: self._target.mount.delete_many(paths))
+            return self._flow.waited(lambda: self._asked_at_once(paths))
         except StorageError as error:  # the request as a whole
             return [(path, error) for path in paths]
+
+    def _asked_at_once(self, paths: list[str]) -> list[tuple[str, StorageError]]:
+        """In one request where the storage takes many, else several at once where each waits for an answer."""
+        mount = self._target.mount
+        if mount.can("delete_many") or mount.local_path("") is not None or len(paths) < AT_ONCE:
+            return mount.delete_many(paths)
+        with ThreadPoolExecutor(AT_ONCE, "genro-transfer-delete") as pool:
+            parts = pool.map(mount.delete_many, [paths[start::AT_ONCE] for start in range(AT_ONCE)])
+            return [failure for part in parts for failure in part]
 
     # --- directories ---
 
@@ -150,14 +164,21 @@ class Purge:
                 return fault(StorageIsADirectoryError, "the target has a directory where a file is to go", place)
             segments.pop()
         for depth in range(len(segments)):
-            above = self._at("/".join(segments[: depth + 1]))
-            if mount.is_file(above.path):
+            name = "/".join(segments[: depth + 1])
+            above = self._at(name)
+            if mount.is_file(above.path) and not self._holds_both(name):
                 return fault(StorageNotADirectoryError, "the target has a file where a directory is needed", above)
         return None
 
+    def _holds_both(self, relpath: str) -> bool:
+        """Whether both sides may have a file and a directory of this name, and the source has."""
+        source = self._source
+        implied = not (self._target.mount.features.real_dirs or source.mount.features.real_dirs)
+        return implied and source.mount.is_file(f"{source.path}/{relpath}" if source.path else relpath)
+
 
 class Twins:
-    """Whether a source has something of a name that its target does not tell apart from a given one."""
+    """Whether a source has something of another name that its target does not tell apart from a given one."""
 
     def __init__(self, source: At) -> None:
         self._mount: Mount = source.mount
@@ -169,9 +190,8 @@ class Twins:
         for segment in relpath.split("/"):
             name = folded(segment)
             found = [path for directory in found for path in self._names(directory).get(name, ())]
-            if not found:
-                return False
-        return True
+        same = f"{self._root}/{relpath}" if self._root else relpath
+        return any(path != same for path in found)  # of the very same name it is of another kind, and in the way
 
     def _listed(self, directory: str) -> dict[str, list[str]]:
         """The paths in a directory by their folded names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from genro_storage import transfer
 from genro_storage.exceptions import (
+    StorageError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
     StorageNotFoundError,
@@ -18,6 +20,7 @@ from genro_storage.exceptions import (
     StorageTransferError,
 )
 from genro_storage.mount import Level, Mount
+from genro_storage.testing.faulty import Fault, FaultPlan, FaultyBackend
 from genro_storage.transfer import listing
 
 from .conftest import local_mount, memory_mount
@@ -400,3 +403,52 @@ def test_a_copy_takes_no_options_of_a_synchronisation(memory: Mount, option: str
     for verb in (transfer.copy, transfer.move):
         with pytest.raises(TypeError, match=option):
             verb(at(memory, "d"), at(memory, "t"), **{option: True})
+
+
+def test_deletions_one_by_one_are_several_at_once(memory: Mount) -> None:
+    there, store = objects("t")
+    plant(memory, d__a=b"1")
+    plant(there, **{f"t__{number}": b"" for number in range(20)})
+    two = threading.Barrier(2)
+
+    def meet(name: str, path: str) -> None:
+        if name == "delete" and path in ("t/0", "t/1"):
+            two.wait(10)
+
+    store.hook = meet
+    assert transfer.sync(at(memory, "d"), at(there, "t"), delete=True).files_deleted == 20
+    assert set(files(there)) == {"t/a"}
+
+
+def test_whatever_fails_nothing_is_lost() -> None:
+    """A fault at each call in turn: old or new bytes, never none; no deletion after a failed copy."""
+    old = {"a": b"old", "x/b": b"2", "gone/c": b"3", "d": b"4"}
+    new = {"a": b"new", "x/b": b"2", "d/e": b"5", "f": b"6"}
+    calls = 0
+    for strike in range(1, 200):
+        source, target = memory_mount("s"), memory_mount("t")
+        plant(source, **{f"d__{path}": data for path, data in new.items()})
+        plant(target, **{f"t__{path}": data for path, data in old.items()})
+        plan = FaultPlan(Fault(strike))
+        plain = target.backend
+        target.backend = FaultyBackend(plain, plan)
+        try:
+            report = transfer.sync(
+                at(source, "d"), at(target, "t"), delete=True, skip="hash", retries=0, errors="report"
+            )
+        except StorageError:
+            report = None
+        target.backend = plain
+        found = files(target, "t")
+        for path, data in found.items():
+            assert data in (old.get(path), new.get(path)), (strike, path)
+        before_deletions = {"a", "f"}
+        if report is None or any(failure.relpath in before_deletions for failure in report.failures):
+            assert old.keys() <= found.keys(), strike
+        if report is not None and report.ok:
+            assert found == new, strike
+        assert files(source, "d") == new
+        calls = len(plan.calls)
+        if not plan.struck:
+            break
+    assert calls < strike < 199

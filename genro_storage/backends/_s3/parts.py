@@ -36,7 +36,7 @@ class S3Parts(Staged):
         super().__init__(target.path, options, part_size, receipts)
         self._target, self._wire, self._checksums = target, wire, target.checksums
         try:
-            self._upload = Upload.begun(target, self._checksums) if token is None else Upload(target, token)
+            self._upload = self._opened(token)
             if token is not None:
                 self._compare()
         except ClientError as error:
@@ -44,6 +44,11 @@ class S3Parts(Staged):
                 raise gone() from error
             raise target.judged(error) from error
         self.token = self._upload.id
+
+    def _opened(self, token: str | None) -> Upload:
+        if token is None:
+            return Upload.begun(self._target, self._checksums, wire=self._wire)
+        return Upload(self._target, token, self._wire)
 
     def _compare(self) -> None:
         """Asks for the parts that are there; what the receipts tell otherwise counts for nothing."""
@@ -75,7 +80,7 @@ class S3Parts(Staged):
             return Receipt(len(data), answer["ETag"], base64.b64decode(crc).hex() if crc else "", other)
 
     def _sent(self, request: Answer, data: Part) -> Answer:
-        sent = self._wire.put("upload_part", request, data)
+        sent = self._wire.ask("upload_part", request, data)
         if sent is not None:
             return sent
         connection = self._target.connection

@@ -16,6 +16,7 @@ from .errors import status_of
 from .facts import Checksums, conditions, written_as
 
 if TYPE_CHECKING:
+    from .wire import Wire
     from .writer import Target
 
 ABORT_TRIES = 3
@@ -26,26 +27,29 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 class Upload:
     """The upload `id` of the object of `target`."""
 
-    def __init__(self, target: Target, id: str) -> None:
+    def __init__(self, target: Target, id: str, wire: Wire | None = None) -> None:
+        """`wire`: what needs no client goes by it."""
         self.target, self.id = target, id
-        self._client = target.connection.client  # kept: the loop's own thread, where some are aborted, cannot make one
+        # A client is kept: the loop's own thread, where some uploads are aborted, cannot make one.
+        self._wire = wire
+        self._client: Any = target.connection.client if wire is None else None
         self._lost = False
 
     @classmethod
-    def begun(cls, target: Target, checksums: Checksums, headers: Answer = {}) -> Upload:
+    def begun(cls, target: Target, checksums: Checksums, headers: Answer = {}, *, wire: Wire | None = None) -> Upload:
         """A new upload; `headers` go with what the options say."""
         connection = target.connection
         request = target.request | written_as(target.options, connection.options) | headers
         while True:
             announced = {"ChecksumAlgorithm": checksums.algorithm} if checksums.algorithm else {}
             try:
-                answer = connection.run(connection.client.create_multipart_upload(**request, **announced))
+                answer = _asked(target, wire, "create_multipart_upload", request | announced)
             except ClientError as error:
                 if not checksums.refused(error, announced):
                     raise
                 continue
             checksums.learn(answer, announced)
-            return cls(target, answer["UploadId"])
+            return cls(target, answer["UploadId"], wire)
 
     @property
     def request(self) -> Answer:
@@ -54,10 +58,10 @@ class Upload:
 
     def complete(self, parts: Sequence[Answer], size: int) -> Stat:
         """Makes the object visible. After a lost answer it may be called again: the same upload ends only once."""
-        connection, target = self.target.connection, self.target
+        target = self.target
         request = self.request | conditions(target.options) | {"MultipartUpload": {"Parts": parts}}
         try:
-            answer = connection.run(self._client.complete_multipart_upload(**request))
+            answer = _asked(target, self._wire, "complete_multipart_upload", request)
         except ClientError as error:
             if self._lost and status_of(error) in (404, 409, 412) and (stat := self._found(parts, size)):
                 return stat
@@ -77,7 +81,7 @@ class Upload:
         """Frees its parts; never raises."""
         for _ in range(ABORT_TRIES):
             try:
-                self.target.connection.run(self.aborting())
+                _asked(self.target, self._wire, "abort_multipart_upload", self.request)
             except Exception as error:  # noqa: BLE001 - a driver call; nobody is left to tell, cleanup finds the rest
                 if status_of(error) == 404:
                     return
@@ -87,6 +91,16 @@ class Upload:
     def aborting(self) -> Any:
         """The request that ends it, once."""
         return self._client.abort_multipart_upload(**self.request)
+
+
+def _asked(target: Target, wire: Wire | None, operation: str, request: Answer) -> Answer:
+    """The answer to a request, by the wire where that takes it."""
+    answer = None if wire is None else wire.ask(operation, request)
+    if answer is not None:
+        return answer
+    connection = target.connection
+    found: Answer = connection.run(getattr(connection.client, operation)(**request))
+    return found
 
 
 def _made_of(parts: Sequence[Answer], etag: str) -> bool:

@@ -1,14 +1,14 @@
-"""Requests that carry many bytes, signed by botocore and sent from the caller's own thread over pooled HTTP."""
+"""Requests that carry many bytes, without the client: signed here, sent from the caller's thread over pooled HTTP."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
-from xml.sax.saxutils import unescape
+from urllib.parse import quote, urlsplit
+from xml.sax.saxutils import escape, unescape
 
 from botocore.exceptions import ClientError
 
@@ -18,13 +18,13 @@ from .._rest.body import BodyReader
 from .._rest.web import Answer as Reply
 from .._rest.web import Web, whole
 from ..handles import Part
-from .client import Answer, Connection, S3Options
+from .client import Answer, Connection
 from .errors import status_of
+from .place import Location, located
+from .plain import UNCHANGED, UNSIGNED, Request, encoded, signature, suits
 
 LEAST = 1 << 20
 """Bytes from which a range is worth a signature of its own."""
-VALID = 3600
-"""Seconds for which a signature is made: that of a session token may end before."""
 
 _META = "x-amz-meta-"
 _TOLD = {
@@ -35,80 +35,81 @@ _TOLD = {
     "x-amz-storage-class": "StorageClass",
     "x-amz-server-side-encryption": "ServerSideEncryption",
     "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
+    "x-amz-checksum-algorithm": "ChecksumAlgorithm",
     "x-amz-checksum-crc32c": "ChecksumCRC32C",
     "x-amz-checksum-sha256": "ChecksumSHA256",
 }
+_OPERATIONS = {
+    "create_multipart_upload": ("POST", {"uploads": ""}),
+    "upload_part": ("PUT", {}),
+    "complete_multipart_upload": ("POST", {}),
+    "abort_multipart_upload": ("DELETE", {}),
+    "get_object": ("GET", {}),
+}
+_QUERY = {"PartNumber": "partNumber", "UploadId": "uploadId", "VersionId": "versionId"}
 _SENT = {
+    "ACL": "x-amz-acl",
+    "ChecksumAlgorithm": "x-amz-checksum-algorithm",
     "ChecksumCRC32C": "x-amz-checksum-crc32c",
     "ChecksumSHA256": "x-amz-checksum-sha256",
-    "ContentMD5": "Content-MD5",
+    "ContentMD5": "content-md5",
+    "ContentType": "content-type",
+    "IfMatch": "if-match",
+    "IfNoneMatch": "if-none-match",
     "RequestPayer": "x-amz-request-payer",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "StorageClass": "x-amz-storage-class",
+    "Tagging": "x-amz-tagging",
 }
 
 
 class Wire:
-    """The pool beside one connection; thread-safe, new after a fork, picklable by its options.
+    """Signed requests beside one connection, each from the thread that wants it; thread-safe, new after a fork.
 
-    An event loop takes several times the processor that a socket does. What is not plain goes by the client.
+    An event loop takes several times the processor that a socket does. What is not plain goes by the client: then the
+    answer is None.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.open = suits(connection.options)
-        self._webs: dict[str, Web] = {}
+        self._open = suits(connection.options)
+        self._place: Location | None = None
+        self._web: Web | None = None
 
     def __reduce__(self) -> Any:
         return Wire, (self._connection,)
 
     def close(self) -> None:
-        for web in list(self._webs.values()):
+        web, self._web = self._web, None
+        if web is not None:
             web.close()
 
-    def put(self, operation: str, request: Answer, body: Part) -> Answer | None:
-        """The answer to a request of these parameters; None where the client has to send it."""
-        if not self.open:
+    def ask(self, operation: str, request: Answer, body: Part = b"") -> Answer | None:
+        """The answer to one of `_OPERATIONS` with these parameters; a refusal → `ClientError`."""
+        release = self._connection.take_slot() if self._takes(request) else None
+        if release is None:
             return None
-        release = self._connection.take_slot()
         try:
+            if "MultipartUpload" in request:
+                body = _listed(request["MultipartUpload"]["Parts"])
             response = self._send(operation, request, {}, body)
-            return None if response is None else told(whole(response).headers)
+            return None if response is None else _answer(whole(response), operation)
         finally:
             release()
-
-    def _send(
-        self, operation: str, request: Answer, headers: Mapping[str, str], body: Part | None = None
-    ) -> Any | None:
-        """The answer, its body still to be read; a refusal → `ClientError`. None where the client has to do it.
-
-        `operation` is a method of the client, `request` its parameters; `headers` need no signature.
-        """
-        url = self._connection.local(lambda client: client.generate_presigned_url(operation, request, VALID))
-        parts = urlsplit(url)
-        method = "GET" if body is None else "PUT"
-        signed = {_SENT[name]: value for name, value in request.items() if name in _SENT}
-        response = self._web(f"{parts.scheme}://{parts.netloc}").open(
-            method, f"{parts.path}?{parts.query}", signed | dict(headers), body
-        )
-        if response.status < 300:
-            return response
-        reply = whole(response)
-        if 300 <= reply.status < 400:
-            self.open = False  # another region: the client knows how to get there
-            return None
-        raise refused(reply, operation)
 
     def reader(
         self, request: Answer, start: int, end: int | None, if_match: str | None, described: Callable[[Answer], Stat]
     ) -> BodyReader | None:
-        """The bytes [start, end) of what GetObject's `request` names; None where the client has to fetch them."""
-        if not self.open or end is None or not 0 <= start <= end - LEAST:
+        """The bytes [start, end) of what GetObject's `request` names."""
+        if end is None or not 0 <= start <= end - LEAST or not self._takes(request):
             return None
-        headers = {"Range": f"bytes={start}-{end - 1}"}
+        headers = {"range": f"bytes={start}-{end - 1}"}
         if if_match is not None:
-            headers["If-Match"] = quoted(if_match)
+            headers["if-match"] = quoted(if_match)
         release = self._connection.take_slot()
         try:
-            response = self._send("get_object", request, headers)
+            response = self._send("get_object", request, headers, b"")
             if response is not None:
                 reader = _Reader(response, start, end, release)
                 release = reader.close
@@ -125,18 +126,58 @@ class Wire:
         release()
         return None
 
-    def _web(self, endpoint: str) -> Web:
-        web = self._webs.get(endpoint)
-        if web is None:
-            web = self._webs.setdefault(endpoint, Web(endpoint, self._connection.options, self._trust()))
-        return web
+    def _takes(self, request: Answer) -> bool:
+        return self._open and UNCHANGED.fullmatch(request["Key"]) is not None
 
-    def _trust(self) -> dict[str, Any]:
-        """Whose certificates are believed: those that the client believes."""
-        believed = self._connection.client._endpoint.http_session._verify
-        if believed is False:
-            return {"cert_reqs": "CERT_NONE", "assert_hostname": False}
-        return {"ca_certs": believed} if isinstance(believed, str) else {}
+    def _send(self, operation: str, request: Answer, headers: Mapping[str, str], body: Part) -> Any | None:
+        """The answer, its body still to be read."""
+        connection, options = self._connection, self._connection.options
+        place = self._place = self._place or located(connection)
+        method, asked = _OPERATIONS[operation]
+        query = asked | {name: str(request[word]) for word, name in _QUERY.items() if word in request}
+        sent = {_SENT[word]: str(value) for word, value in request.items() if word in _SENT} | dict(headers)
+        sent |= {f"x-amz-meta-{name}": value for name, value in request.get("Metadata", {}).items()}
+        below = quote(f"/{request['Key']}" if place.virtual else f"/{options.bucket}/{request['Key']}", safe="/-_.~")
+        if not options.anon:
+            url = urlsplit(place.endpoint)
+            signed = Request(method, url.netloc, url.path + below, query, sent)
+            payload = hashlib.sha256(body).hexdigest() if method == "POST" and isinstance(body, bytes) else UNSIGNED
+            sent |= signature(signed, connection.credentials(), place.region, payload)
+        target = f"{below}?{encoded(query)}" if query else below
+        response = self._pool(place).open(method, target, sent, body if method in ("PUT", "POST") else None)
+        if response.status < 300:
+            return response
+        reply = whole(response)
+        if reply.status < 400:
+            self._open = False  # another region: the client knows how to get there
+            return None
+        raise refused(reply, operation)
+
+    def _pool(self, place: Location) -> Web:
+        if self._web is None:
+            options = self._connection.options
+            settings = {} if options.verify_tls else {"cert_reqs": "CERT_NONE", "assert_hostname": False}
+            self._web = Web(place.endpoint, options, settings)
+        return self._web
+
+
+def _answer(reply: Reply, operation: str) -> Answer:
+    """An answer in the words of the client's; an error that came with a good status is one."""
+    if b"<Error>" in reply.data[:400]:
+        raise refused(reply, operation)
+    text = reply.data.decode(errors="replace")
+    found = {name: _element(name, text) for name in ("UploadId", "ETag") if f"<{name}>" in text}
+    return told(reply.headers) | found
+
+
+def _listed(parts: Sequence[Answer]) -> bytes:
+    """The parts of an upload as its end names them."""
+    inner = "".join(
+        "<Part>" + "".join(f"<{word}>{escape(str(value))}</{word}>" for word, value in sorted(part.items())) + "</Part>"
+        for part in parts
+    )
+    space = "http://s3.amazonaws.com/doc/2006-03-01/"
+    return f'<CompleteMultipartUpload xmlns="{space}">{inner}</CompleteMultipartUpload>'.encode()
 
 
 class _Reader(BodyReader):
@@ -151,11 +192,6 @@ class _Reader(BodyReader):
         release, self._release = self._release, None
         if release is not None:
             release()
-
-
-def suits(options: S3Options) -> bool:
-    """Whether there is nothing between us and the server that only botocore knows how to pass."""
-    return not (options.client_options or getproxies())
 
 
 def told(headers: Mapping[str, str]) -> Answer:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import threading
-import uuid
 import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -48,7 +46,7 @@ class StorageManager(SpecialMounts):
     """
 
     def __init__(self, mounts: object = None, *, urls: bool = False) -> None:
-        self._identity = uuid.uuid4().hex
+        self._identity = os.urandom(16).hex()
         self._urls = urls
         self._own_types: dict[str, Any] = {}
         self._table = table.Table()
@@ -147,6 +145,8 @@ class StorageManager(SpecialMounts):
 
     def _unknown(self, name: str) -> StorageMountNotFoundError:
         known = list(self._table.mounts)
+        import difflib  # only failures need it
+
         near = difflib.get_close_matches(name, known, n=1)
         hint = f". Did you mean '{near[0]}'?" if near else ""
         listed = ", ".join(known) or "(none configured)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -182,7 +181,7 @@ def fitting(part_size: int, size: int | None, *, least: int = 1, most_parts: int
 def hidden_name(name: str) -> str:
     """A new name beside `name` that no listing shows; it tells `name`, or its beginning where that is very long."""
     told = name if len(name.encode("utf-8", "surrogateescape")) <= _ROOM else name[:_CUT]
-    return f"{HIDDEN_PARTS}{int(time.time() * 1000):011x}-{secrets.token_hex(6)}-{told}"
+    return f"{HIDDEN_PARTS}{int(time.time() * 1000):011x}-{os.urandom(6).hex()}-{told}"
 
 
 def meant(hidden: str) -> str | None:

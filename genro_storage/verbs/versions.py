@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -153,6 +152,8 @@ def at(node: Node, version: Which | None, as_of: datetime | float | None) -> Nod
 
 def diff(node: NodeName, a: Which, b: Which) -> str:
     """Two versions as a unified diff; "" where equal; binary content → `ValueError`."""
+    import difflib
+
     sides = [(which, resolved(node.mount, node.path, which, None)) for which in (a, b)]
     texts = [_lines(node, version) for _, version in sides]
     names = [f"{node.fullpath}@{version}" for _, version in sides]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import fnmatch
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 
 from genro_storage.backends import StorageBackend
-from genro_storage.backends.base import BackendReader, BackendWriter
+from genro_storage.backends.base import BackendReader, BackendWriter, PartWriter
 from genro_storage.exceptions import StorageCorruptedError
 from genro_storage.mount import Mount
 from genro_storage.testing import BackendSuite
 from genro_storage.testing.conditions import by_put
-from genro_storage.types import PLAIN, Stat, Version, WriteOptions
+from genro_storage.types import PLAIN, Stat, Unfinished, Version, WriteOptions
 from tests import test_suites
 
 
@@ -304,6 +305,120 @@ KEPT: list[tuple[type[Keeping], str]] = [
 ]
 
 
+class Staging(Faulty):
+    """With staged writes."""
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        return super().abilities | {"parts", "unfinished"}
+
+    def parts(self, path: str, options: WriteOptions = PLAIN, **how: Any) -> PartWriter:
+        return self.inner.parts(path, options, **how)
+
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        return self.inner.unfinished(path, older_than=older_than)
+
+
+class _Spoiled:
+    """A part writer to be made wrong in one point."""
+
+    def __init__(self, inner: PartWriter, name: str, method: Any) -> None:
+        self._inner = inner
+        setattr(self, name, method)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class JoinsInOrderOfArrival(Staging):
+    def parts(self, path: str, options: WriteOptions = PLAIN, **how: Any) -> Any:
+        writer = super().parts(path, options, **how)
+        came: list[bytes] = []
+
+        def put(offset: int, data: Any) -> str:
+            came.append(bytes(data))
+            return writer.put(offset, data)
+
+        spoiled = _Spoiled(writer, "put", put)
+        spoiled.commit = lambda hashes={}: self.inner.put(path, b"".join(came), options)
+        return spoiled
+
+
+class WritesInPlace(Staging):
+    """What was there goes with the first part."""
+
+    def parts(self, path: str, options: WriteOptions = PLAIN, **how: Any) -> Any:
+        writer = super().parts(path, options, **how)
+
+        def put(offset: int, data: Any) -> str:
+            self.inner.put(path, bytes(data))
+            return writer.put(offset, data)
+
+        return _Spoiled(writer, "put", put)
+
+
+class FillsHolesWithNothing(Staging):
+    """Whatever has not come is left out."""
+
+    def parts(self, path: str, options: WriteOptions = PLAIN, **how: Any) -> Any:
+        writer = super().parts(path, options, **how)
+        came: dict[int, bytes] = {}
+
+        def put(offset: int, data: Any) -> str:
+            came[offset] = bytes(data)
+            return writer.put(offset, data)
+
+        spoiled = _Spoiled(writer, "put", put)
+        spoiled.commit = lambda hashes={}: self.inner.put(path, b"".join(came[at] for at in sorted(came)))
+        return spoiled
+
+
+class JudgesPartsEarly(Staging):
+    def parts(self, path: str, options: WriteOptions = PLAIN, **how: Any) -> Any:
+        if options.if_absent and self.inner.has(path):
+            raise FileExistsError(path)
+        return super().parts(path, **how)
+
+
+class BelievesReceipts(Staging):
+    def parts(self, path: str, options: WriteOptions = PLAIN, **how: Any) -> Any:
+        writer = super().parts(path, options, **how)
+        return _Spoiled(writer, "held", frozenset(how.get("receipts") or ()))
+
+
+class DropsNothing(Staging):
+    """What is discarded stays staged for ever."""
+
+    def parts(self, path: str, options: WriteOptions = PLAIN, **how: Any) -> Any:
+        return _Spoiled(super().parts(path, options, **how), "discard", lambda: None)
+
+
+class FindsByPrefix(Staging):
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        found = self.inner.unfinished("", older_than=older_than)
+        return (one for one in found if one.path.startswith(path))
+
+
+class ForgetsTheAge(Staging):
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        return super().unfinished(path, older_than=-60)
+
+
+STAGED: list[tuple[type[Staging], str, dict[str, object]]] = [
+    (JoinsInOrderOfArrival, "test_parts_come_in_any_order", {}),
+    (JoinsInOrderOfArrival, "test_a_part_may_be_put_again", {}),
+    (WritesInPlace, "test_parts_appear_in_one_step", {}),
+    (FillsHolesWithNothing, "test_a_missing_part_is_an_error", {"missing": 1, "announced": True}),
+    (JudgesPartsEarly, "test_parts_if_absent", {}),
+    (JudgesPartsEarly, "test_parts_if_match", {}),
+    (BelievesReceipts, "test_a_receipt_that_is_not_true_does_not_count", {}),
+    (DropsNothing, "test_discarded_parts_are_gone", {}),
+    (DropsNothing, "test_unfinished_writes_are_found_and_discarded", {}),
+    (FindsByPrefix, "test_unfinished_writes_are_found_and_discarded", {}),
+    (ForgetsTheAge, "test_unfinished_writes_are_found_and_discarded", {}),
+]
+
+
 CAUGHT: list[tuple[type[Faulty], str, dict[str, object]]] = [
     (DeletesByGlob, "test_delete_takes_exactly_one", {"pattern": "data*.txt"}),
     (DeletesByPrefix, "test_delete_is_exact", {}),
@@ -341,6 +456,13 @@ def test_a_fault_is_caught(driver: type[Faulty], case: str, given: dict[str, obj
     """The right driver passes the case, the wrong one fails it."""
     run(case, Faulty(), given)
     with pytest.raises((AssertionError, pytest.fail.Exception, OSError, StorageCorruptedError)):
+        run(case, driver(), given)
+
+
+@pytest.mark.parametrize(("driver", "case", "given"), STAGED)
+def test_a_fault_in_staged_writes_is_caught(driver: type[Staging], case: str, given: dict[str, object]) -> None:
+    run(case, Staging(), given)
+    with pytest.raises((AssertionError, pytest.fail.Exception, OSError)):
         run(case, driver(), given)
 
 

@@ -361,10 +361,10 @@ def test_a_start_loads_only_what_it_needs(here: Path) -> None:
         ),
     }
     assert {"msgspec", "fsspec", "asyncio", "json", "logging", "inspect", "datetime"}.isdisjoint(version)
-    heavy = {"fsspec", "asyncio", "s3fs", "ssl", "yaml", "sqlite3", "email", "logging", "genro_storage.backends.memory"}
+    heavy = {"fsspec", "asyncio", "s3fs", "ssl", "yaml", "sqlite3", "email", "genro_storage.backends.memory"}
     parts = {f"genro_storage.{name}" for name in ("records", "sessions", "journal", "tempfiles", "virtual")}
     listing = loaded("ls", ".")
-    assert (heavy | parts | {"secrets", "pickle", "genro_storage.transfer"}).isdisjoint(listing)
+    assert (heavy | parts | {"logging", "secrets", "pickle", "genro_storage.transfer"}).isdisjoint(listing)
     assert (heavy | parts).isdisjoint(loaded("cp", "file", "copy"))
 
 

@@ -359,16 +359,31 @@ class Mount:
     ) -> Stat:
         """One file, moved by the storage itself; `UnsupportedOperation` if these two cannot."""
         self.judge(path, "copy")
-        backend = self.backend
-        return self.guard.call(
-            "copy", path, backend.copy_from, source.backend, source_path, path, options, version=version, tick=tick
-        )
+        mine, theirs = self.backend, source.backend
+
+        def copied() -> Stat:
+            return mine.copy_from(theirs, source_path, path, options, version=version, tick=tick)
+
+        def ours(failure: StorageError) -> Stat | None:
+            if not isinstance(failure, (StorageExistsError, StorageConflictError)):
+                return None
+            here, there = source._found(source_path, version), self._found(path)
+            return there if here is not None and there is not None and _same_content(here, there) else None
+
+        return self.guard.settled("copy", path, copied, ours)
 
     def rename_from(self, source: Mount, source_path: str, path: str, options: WriteOptions = PLAIN) -> Stat:
         """A file or a directory in one step; `UnsupportedOperation` if these two cannot."""
         source.judge_removal(source_path, "move")
         self.judge(path, "move")
         return self.guard.call("move", path, self.backend.rename_from, source.backend, source_path, path, options)
+
+
+def _same_content(one: Stat, other: Stat) -> bool:
+    """Whether what is stored with two files proves that they hold the same bytes."""
+    common = one.hashes.keys() & other.hashes.keys()
+    same = any(one.hashes[name] == other.hashes[name] for name in common)
+    return one.size == other.size and (same or (one.etag is not None and one.etag == other.etag))
 
 
 def _gone(failure: StorageError) -> bool | None:

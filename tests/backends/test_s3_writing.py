@@ -369,6 +369,24 @@ def test_copy_with_other_facts(seaweedfs: S3Endpoint, bucket: str, opened: Open)
         assert seaweedfs.checked("HEAD", bucket, "g").headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_lost_answer_to_a_conditional_copy(proxied: Open, proxy: FaultProxy, theirs: bool) -> None:
+    """Our own copy is no reason to refuse it; somebody else's file is."""
+    mount = Mount("m", proxied(), retry=RetryPolicy(retries=2, max_delay=0))
+    mount.put("f", b"content")
+    options = WriteOptions(if_absent=True, size=7)
+    if theirs:
+        proxy.answer(503, "SlowDown", method="PUT")
+        mount.guard.policy = RetryPolicy(2, 0, lambda seconds: mount.without_retries().put("g", b"theirs!"))
+        with pytest.raises(StorageExistsError):
+            mount.copy_from(mount, "f", "g", options)
+        assert mount.get("g")[0] == b"theirs!"
+        return
+    proxy.lose_answer(method="PUT")
+    assert mount.copy_from(mount, "f", "g", options).size == 7
+    assert mount.get("g")[0] == b"content"
+
+
 def test_copy_of_nothing(backend: S3Backend) -> None:
     for options in (WriteOptions(), WriteOptions(mtime=1.0), WriteOptions(size=6 << 30)):
         with pytest.raises(StorageNotFoundError):

@@ -65,7 +65,7 @@ class LoopThread:
         self._reset()
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine; interrupted (Ctrl-C) it cancels the coroutine and waits for its end."""
+        """The result of a coroutine; interrupted (Ctrl-C) it asks the coroutine to end, and does not wait for that."""
         if threading.current_thread() is self._thread:
             call.close()
             raise RuntimeError(f"{self.name}: a blocking call on the loop's own thread would wait for itself")

@@ -121,6 +121,7 @@ class Journal:
 
     def close(self) -> None:
         """Releases the jobs that are open and closes the store."""
+        self._in_this_process()
         for job in list(self._open.values()):
             job.release()
         self.store.sync.close()
@@ -155,9 +156,9 @@ class Journal:
                 self.store.sync.commit([Delete(space, record.key) for record in page])
 
     def began(self, job: Job) -> None:
+        """A job is open: from now on it is flushed and renewed."""
+        self._in_this_process()
         with self._lock:
-            if self._pid != os.getpid():  # a forked child: the parent's jobs and its thread are not here
-                self._pid, self._open, self._ticker = os.getpid(), {}, None
             self._open[job.info.id] = job
             self._wake.clear()
             if self._ticker is None:
@@ -165,10 +166,18 @@ class Journal:
                 self._ticker.start()
 
     def ended(self, job: Job) -> None:
+        """A job is not ours any more."""
+        self._in_this_process()
         with self._lock:
             self._open.pop(job.info.id, None)
             if not self._open:
                 self._wake.set()
+
+    def _in_this_process(self) -> None:
+        """In a forked child the parent's jobs, its thread and its locks, perhaps held, are not ours."""
+        if self._pid != os.getpid():
+            self._pid, self._open, self._ticker = os.getpid(), {}, None
+            self._lock, self._wake = threading.Lock(), threading.Event()
 
     def _tick(self) -> None:
         """Writes what waits and renews what is owned, until no job is open."""

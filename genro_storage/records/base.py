@@ -112,6 +112,8 @@ class RecordStore(ABC):
     """What an acknowledged write survives, in the words of the store; for people and health checks."""
     warnings: tuple[str, ...] = ()
     """What is wrong with the server behind it, and does not stop it; known after `initialize`."""
+    digest_key: bytes = b""
+    """The key of digests of data in names, so that a store that hides data does not tell it by its digest."""
 
     def __init__(self, *, clock: Clock = now) -> None:
         self.clock = clock

@@ -22,32 +22,33 @@ class BlockingRecords:
         self._thread = LoopThread(f"genro-records-{store.name}")
 
     def get(self, space: str, key: str) -> Record | None:
-        return self._run(self.store.get(space, key))
+        return self.run(self.store.get(space, key))
 
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Record | None]:
-        return self._run(self.store.get_many(keys))
+        return self.run(self.store.get_many(keys))
 
     def scan(
         self, space: str, *, after: str = "", until: str | None = None, limit: int | None = None, reverse: bool = False
     ) -> list[Record]:
-        return self._run(self.store.scan(space, after=after, until=until, limit=limit, reverse=reverse))
+        return self.run(self.store.scan(space, after=after, until=until, limit=limit, reverse=reverse))
 
     def commit(self, changes: Sequence[Change]) -> list[int]:
-        return self._run(self.store.commit(changes))
+        return self.run(self.store.commit(changes))
 
     def initialize(self) -> None:
-        self._run(self.store.initialize())
+        self.run(self.store.initialize())
 
     def close(self) -> None:
         """Closes the store, and the thread that served these calls."""
-        self._run(self.store.close())
+        self.run(self.store.close())
         self._thread.close()
 
     def ping(self, timeout: float = 5.0) -> float:
-        return self._run(self.store.ping(timeout))
+        return self.run(self.store.ping(timeout))
 
     def sweep(self, limit: int = 500) -> int:
-        return self._run(self.store.sweep(limit))
+        return self.run(self.store.sweep(limit))
 
-    def _run(self, call: Coroutine[Any, Any, T]) -> T:
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine of the store that has no blocking name, as `backup`."""
         return self._thread.run(call)

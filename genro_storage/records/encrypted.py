@@ -30,6 +30,7 @@ class EncryptedRecordStore(RecordStore):
         self.inner = inner
         self.keys = keys
         self.allow_plaintext_read = allow_plaintext_read
+        self.digest_key = keys.digest_key()
         self.name = inner.name  # type: ignore[misc]  # of this instance: what it is made of
         most = inner.features.max_data - OVERHEAD
         self.features: RecordFeatures = msgspec.structs.replace(inner.features, max_data=most)

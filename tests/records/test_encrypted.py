@@ -103,8 +103,8 @@ def test_rotation() -> None:
     new = EncryptedRecordStore(inner, keyring("k2", "k1"), allow_plaintext_read=True)
     new.sync.commit([Put("s", "new", b"new")])
     before = new.sync.scan("s")
-    assert new.sync._run(new.rotate("s")) == 301
-    assert new.sync._run(new.rotate("s")) == 0
+    assert new.sync.run(new.rotate("s")) == 301
+    assert new.sync.run(new.rotate("s")) == 0
     alone = EncryptedRecordStore(inner, keyring("k2"))
     assert [record.data for record in alone.sync.scan("s")] == [record.data for record in before]
 

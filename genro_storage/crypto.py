@@ -14,14 +14,15 @@ MAGIC = b"GSE1"
 SALT = 16
 KEY, NONCE = 32, 12
 INFO = b"genro_storage sealed 1"
+DIGESTS = b"genro_storage digests 1"
 
 
 class Keyring:
     """Keys by id: the first seals, all open. `entries`: ``{"id": …, "key_env": …}`` or ``{"id": …, "key": …}``.
 
     A key is 32 bytes as base64 or hexadecimal digits. What is sealed is ``GSE1``, the length of the id, the id, 16
-    random bytes, then AES-256-GCM under a key and a nonce that HKDF-SHA256 makes of these 16 bytes (RFC 5869). The header and
-    the caller's context are authenticated: what was sealed for one place opens at no other.
+    random bytes, then AES-256-GCM under a key and a nonce that HKDF-SHA256 makes of these 16 bytes (RFC 5869). The
+    header and the caller's context are authenticated: what was sealed for one place opens at no other.
     """
 
     def __init__(self, entries: Sequence[Mapping[str, str]]) -> None:
@@ -60,12 +61,19 @@ class Keyring:
         """Whether the first key sealed it."""
         return is_sealed(sealed) and _parted(sealed)[0] == self._first
 
+    def digest_key(self) -> bytes:
+        """A key of 32 bytes, made of the first, for digests that nobody without it can compare with what he guesses."""
+        return self._made(self._first, b"", DIGESTS)[:KEY]
+
     def _derived(self, name: bytes, salt: bytes) -> tuple[bytes, bytes]:
+        made = self._made(name, salt, INFO)
+        return made[:KEY], made[KEY:]
+
+    def _made(self, name: bytes, salt: bytes, info: bytes) -> bytes:
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-        made = HKDF(hashes.SHA256(), KEY + NONCE, salt, INFO).derive(self._keys[name])
-        return made[:KEY], made[KEY:]
+        return HKDF(hashes.SHA256(), KEY + NONCE, salt, info).derive(self._keys[name])
 
 
 def is_sealed(data: bytes) -> bool:

@@ -40,6 +40,7 @@ class SessionsOptions(Options, frozen=True, kw_only=True):
     url: Secret | UnsetType = UNSET
     storage: str | UnsetType = UNSET
     allow_delete: bool = False
+    encryption: dict[str, Any] | None = None
     session_ttl: Duration | None = None
     checkpoint_ttl: Duration | None = None
     conversation_limit: int | None = None

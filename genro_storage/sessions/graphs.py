@@ -129,7 +129,7 @@ class Graphs(Threads):
                     continue
                 if channel not in told:
                     told[channel] = value()
-                slots[channel] = _slot(told[channel], new)
+                slots[channel] = _slot(told[channel], new, self.records.digest_key)
             there = set() if parent is None else parent.digests
             sent = [Put(blobs(inc), digest, data) for digest, data in new.items() if digest not in there]
             whole = replace(header, slots=slots)
@@ -283,14 +283,14 @@ class Graphs(Threads):
             return self._headers.get((inc, ns, checkpoint_id))
 
 
-def _slot(value: Value, new: dict[str, bytes]) -> Slot:
+def _slot(value: Value, new: dict[str, bytes], key: bytes) -> Slot:
     """Where a header has this value; what is a record of its own goes into `new`."""
     pieces = value.pieces
     if len(pieces) == 1 and not value.is_list and len(pieces[0].data) < INLINE:
         return Slot(pieces[0].type, pieces[0].data)
     digests = []
     for piece in pieces:
-        digest = blake2b(piece.type.encode() + b"\0" + piece.data, digest_size=20).hexdigest()
+        digest = blake2b(piece.type.encode() + b"\0" + piece.data, digest_size=20, key=key).hexdigest()
         new[digest] = pack(tuple(piece))
         digests.append(digest)
     return Slot(digests=tuple(digests), is_list=value.is_list)

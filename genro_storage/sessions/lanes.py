@@ -131,7 +131,7 @@ class _OfLoop:
     def _forget_idle(self) -> None:
         while len(self._lanes) > REMEMBERED:
             oldest = next(iter(self._lanes.values()))
-            if oldest.driver is not None:  # it is at work: more than we want to remember for a while
+            if oldest.busy:  # it is at work: more than we want to remember for a while
                 return
             self._lanes.popitem(last=False)
 
@@ -145,15 +145,28 @@ class _Lane:
         self._key = quoted(session_id)
         self._waiting: deque[_Wish] = deque()
         self.known: _Known | None = None
-        self.driver: asyncio.Task[None] | None = None
+        self.busy = False
+        self._driver: asyncio.Task[None] | None = None  # kept: a loop forgets tasks that nobody holds
 
     async def ask(self, what: Delta | Edit) -> Any:
         """Waits for the commit that carries `what`; a cancelled caller still waits for its outcome."""
-        loop = asyncio.get_running_loop()
-        wish = _Wish(what, loop.create_future())
+        if self.busy:
+            return await self._queued(what)
+        self.busy = True  # alone: without a task in between
+        try:
+            (result,) = await self._committed([what])
+        except BaseException:
+            self.known = None
+            raise
+        finally:
+            self.busy = False
+            if self._waiting:
+                self._start()
+        return result
+
+    async def _queued(self, what: Delta | Edit) -> Any:
+        wish = _Wish(what, asyncio.get_running_loop().create_future())
         self._waiting.append(wish)
-        if self.driver is None:
-            self.driver = loop.create_task(self._drive())
         try:
             return await asyncio.shield(wish.answer)
         except asyncio.CancelledError:
@@ -161,12 +174,16 @@ class _Lane:
                 await asyncio.wait([wish.answer])
             raise
 
+    def _start(self) -> None:
+        self.busy = True
+        self._driver = asyncio.get_running_loop().create_task(self._drive())
+
     async def _drive(self) -> None:
         try:
             while self._waiting:
                 await self._carry(self._next())
         finally:
-            self.driver = None
+            self.busy = False
             while self._waiting:  # only when the loop goes down
                 self._waiting.popleft().answer.cancel()
 

@@ -13,13 +13,13 @@ from .checkpoints import Checkpoints
 from .exports import Exports
 from .interfaces import ICheckpointerBackend, IStorageBackend
 from .options import session_options
+from .rotation import Rotating
 from .sweeper import Sweeper
-from .verify import Verifying
 
 T = TypeVar("T")
 
 
-class SessionStore(Exports, Verifying, Checkpoints, IStorageBackend, ICheckpointerBackend):
+class SessionStore(Exports, Rotating, Checkpoints, IStorageBackend, ICheckpointerBackend):
     """Sessions and all that hangs under them, over any `RecordStore`; may be called from any event loop and thread.
 
     Every call is awaited; `sync` is the same face for blocking callers. Opened by the first call. The options are those

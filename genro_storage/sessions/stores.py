@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from ..crypto import Keyring
 from ..exceptions import StorageConfigError, StorageDriverError
 from ..records.base import RecordStore
+from ..records.encrypted import EncryptedRecordStore
 from .models import StorageType
 from .options import SessionOptions
 from .store import SessionStore
@@ -70,9 +72,32 @@ def storage_type(value: StorageType | str) -> StorageType:
 def open_store(
     kind: StorageType | str, config: Mapping[str, Any], make: Callable[..., SessionStore] = SessionStore
 ) -> SessionStore:
-    """A session store from the keys of its records and its own options; an unknown key → `StorageConfigError`."""
-    of_records, of_sessions = _split(storage_type(kind), config)
-    return make(open_records(kind, of_records), **of_sessions)
+    """A session store from the keys of its records and its own options; an unknown key → `StorageConfigError`.
+
+    With the key `encryption`, ``{"keys": [{"id", "key_env" or "key"}, …]}``, its data is sealed (`Keyring`); with
+    ``"allow_plaintext_read": true`` in it, what was written without is read too.
+    """
+    plain = dict(config)
+    encryption = plain.pop("encryption", None)
+    of_records, of_sessions = _split(storage_type(kind), plain)
+    keys = None if encryption is None else _judged_encryption(encryption)
+    records = open_records(kind, of_records)
+    if keys is not None:
+        plaintext = bool(encryption.get("allow_plaintext_read", False))
+        records = EncryptedRecordStore(records, keys, allow_plaintext_read=plaintext)
+    return make(records, **of_sessions)
+
+
+def _judged_encryption(told: Any) -> Keyring:
+    """Its keys; what else it says is judged here too."""
+    known = {"keys", "allow_plaintext_read"}
+    if not isinstance(told, Mapping) or not set(told) <= known or not isinstance(told.get("keys"), Sequence):
+        raise StorageConfigError("encryption takes 'keys', a list of {id, key_env}, and 'allow_plaintext_read'")
+    if not isinstance(told.get("allow_plaintext_read", False), bool):
+        raise StorageConfigError("allow_plaintext_read is true or false")
+    if not all(isinstance(entry, Mapping) for entry in told["keys"]):
+        raise StorageConfigError("each of the keys of encryption is {id, key_env}")
+    return Keyring(told["keys"])
 
 
 def open_records(kind: StorageType | str, keys: Mapping[str, Any]) -> RecordStore:
@@ -98,7 +123,7 @@ def _split(kind: StorageType, config: Mapping[str, Any]) -> tuple[dict[str, Any]
         elif name in known and name is not None:
             of_records[name] = value
         else:
-            raise _unknown(kind, key, [*known, *found.spellings, *sessions])
+            raise _unknown(kind, key, [*known, *found.spellings, *sessions, "encryption"])
     if found.place is not None and found.place not in of_records:
         spellings = " or ".join(repr(one) for one in (found.place, *found.spellings))
         raise StorageConfigError(f"a session store of type {kind.value!r} needs {spellings}")

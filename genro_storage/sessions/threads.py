@@ -63,7 +63,7 @@ Planned = tuple[Bump, Sequence[Change]]
 Plan = Callable[[ThreadState, bool], Awaitable[Planned | None]]
 """What a put makes of a thread; told whether an earlier try met a conflict. None: nothing is to be done."""
 
-_thread_of = msgspec.msgpack.Decoder(Thread).decode
+thread_of = msgspec.msgpack.Decoder(Thread).decode
 _bump_of = msgspec.msgpack.Decoder(Bump).decode
 
 
@@ -173,7 +173,7 @@ class Threads(Shared):
         record = await self.records.get(THREAD, key)
         if record is None:
             return False
-        inc = _thread_of(record.data).inc
+        inc = thread_of(record.data).inc
         gone: list[Change] = [Delete(THREAD, key, expect=record.version), Check(BUMP, key, expect=0)]
         gone.append(left(inc, OF_THREAD))
         try:
@@ -234,7 +234,7 @@ class Threads(Shared):
         now = self.records.clock()
         thread = Thread(thread_id, incarnation(), now)
         record = await self.records.get(THREAD, quoted(thread_id))
-        expect, old = (0, "") if record is None else (record.version, _thread_of(record.data).inc)
+        expect, old = (0, "") if record is None else (record.version, thread_of(record.data).inc)
         born: list[Change] = [Put(THREAD, quoted(thread_id), pack(thread), expect=expect)]
         if old:
             born.append(left(old, OF_THREAD))
@@ -263,7 +263,7 @@ class Threads(Shared):
 def _state(record: Record, bump: Record | None) -> ThreadState | None:
     if bump is None:
         return None
-    state = ThreadState(_thread_of(record.data), _bump_of(bump.data), bump.version)
+    state = ThreadState(thread_of(record.data), _bump_of(bump.data), bump.version)
     return state if state.thread.inc == state.bump.inc else None
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from genro_storage import StorageManager
+from genro_storage.crypto import Keyring
 from genro_storage.records.base import RecordStore
+from genro_storage.records.encrypted import EncryptedRecordStore
 from genro_storage.records.memory import MemoryRecordStore
 from genro_storage.records.mount import MountRecordStore
 from genro_storage.records.postgres import PostgresRecordStore
@@ -20,7 +22,7 @@ from genro_storage.sessions.store import BlockingSessions, SessionStore
 from genro_storage.testing.record_words import FakeClock
 from tests.servers.postgres import Postgres
 
-STORES = ["memory", "sqlite", "postgresql", "redis", "mount", "mount-memory"]
+STORES = ["memory", "sqlite", "postgresql", "redis", "mount", "mount-memory", "encrypted"]
 
 Opened = Callable[..., SessionStore]
 
@@ -62,7 +64,8 @@ def _opened(kind: str, request: pytest.FixtureRequest, clock: FakeClock) -> Reco
         )
     if kind == "mount-memory":
         return MountRecordStore(StorageManager([{"name": "m", "type": "memory"}]).node("m:records"), clock=clock)
-    return SQLiteRecordStore(folder / "records.db", clock=clock)
+    sqlite = SQLiteRecordStore(folder / "records.db", clock=clock)
+    return EncryptedRecordStore(sqlite, Keyring([{"id": "k", "key": "5a" * 32}])) if kind == "encrypted" else sqlite
 
 
 @pytest.fixture

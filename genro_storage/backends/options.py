@@ -72,6 +72,8 @@ def shown(options: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(key: str, value: object, *, nested: bool) -> object:
     if isinstance(value, Mapping):
         return {name: _shown(str(name), inner, nested=True) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(key, one, nested=nested) for one in value]
     return "***" if _is_secret(key, value, nested) else value
 
 
@@ -80,6 +82,9 @@ def secrets_in(options: Mapping[str, Any], *, nested: bool = False) -> Iterator[
     for key, value in options.items():
         if isinstance(value, Mapping):
             yield from secrets_in(value, nested=True)
+        elif isinstance(value, list | tuple):
+            for one in value:
+                yield from secrets_in({key: one}, nested=nested)
         elif _is_secret(str(key), value, nested) and isinstance(value, str):
             yield value
             if password := _password(value):

@@ -144,3 +144,42 @@ def test_a_failing_upload_leaves_the_old_object_and_no_parts(
     proxy.clear()
     assert mount.get("f")[0] == b"old"
     assert b"<UploadId>" not in seaweedfs.checked("GET", bucket, query={"uploads": ""}).body
+
+
+def test_requests_of_a_sync_where_nothing_changed(
+    s3: S3Mount, seaweedfs: S3Endpoint, proxy: FaultProxy, local: Mount, other: Mount
+) -> None:
+    """§4: up from the listings alone; down one HEAD for each object that carries another time than it lists."""
+    mount = s3(server=seaweedfs.through(proxy.endpoint))
+    for number in range(20):
+        local.put(f"d/{number:02}", b"x" * 100)
+        local.set_mtime(f"d/{number:02}", 1e9 + number)
+    for strategy in ("mtime", "newer", "hash"):
+        transfer.sync(at(local, "d"), at(mount, "d"), skip=strategy)
+        proxy.forget()
+        report = transfer.sync(at(local, "d"), at(mount, "d"), skip=strategy)
+        assert report.files_skipped == 20
+        seen = requests(proxy)
+        # A listing tells ETags but not whether they are hashes: that takes a look, and no byte.
+        looks = 20 if strategy == "hash" else 0
+        assert (seen["PUT"], seen["GET"], seen["HEAD"], seen["DELETE"]) == (0, 0, looks, 0), strategy
+        assert seen["LIST"] <= 2
+    transfer.sync(at(mount, "d"), at(other, "d"))
+    proxy.forget()
+    report = transfer.sync(at(mount, "d"), at(other, "d"))
+    seen = requests(proxy)
+    assert (report.files_skipped, seen["HEAD"]) == (20, 20)
+    assert seen["GET"] <= 1  # one tells that the source is no file
+    assert seen["LIST"] <= 2
+
+
+def test_a_sync_deletes_in_one_request(s3: S3Mount, seaweedfs: S3Endpoint, proxy: FaultProxy, local: Mount) -> None:
+    mount = s3(server=seaweedfs.through(proxy.endpoint))
+    local.put("d/a", b"1")
+    for number in range(15):
+        mount.put(f"d/old/{number}", b"1")
+    proxy.forget()
+    report = transfer.sync(at(local, "d"), at(mount, "d"), delete=True)
+    assert report.files_deleted == 15
+    assert len([one for one in proxy.log if one.method in ("POST", "DELETE")]) == 1
+    assert files(mount) == {"d/a": b"1"}

@@ -28,6 +28,16 @@ def number(text: str) -> int:
     return value
 
 
+def duration(text: str) -> float:
+    """Seconds, as a number or as text like ``90s``, ``5m``, ``1h`` or ``7d``."""
+    from ..config import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected seconds, or a time as 5m, 1h or 7d, not {text!r}") from error
+
+
 def add_globals(parser: argparse.ArgumentParser, *, default: object = None) -> None:
     """The options that every command takes; with SUPPRESS those given before the command stay."""
     group = parser.add_argument_group("options of every command")

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, SupportsIndex, TypeVar, overload
 
-from ..exceptions import StorageNotEmptyError, StorageVersionNotFoundError, UnsupportedOperation
+from ..exceptions import (
+    StorageNotEmptyError,
+    StorageNotFoundError,
+    StorageVersionNotFoundError,
+    UnsupportedOperation,
+)
 from ..mount import Level, Mount
 from ..types import Version, WriteOptions
 from . import content
@@ -256,7 +262,8 @@ def erase(node: NodeName, recursive: bool, missing_ok: bool) -> None:
             for entry in page:
                 if not entry.is_dir:
                     _erase_file(mount, entry.path)
-        mount.delete_tree(path)
+        with suppress(StorageNotFoundError):  # in an object store it went with its last file
+            mount.delete_tree(path)
     elif not gone and not missing_ok:
         raise node.not_found()
 

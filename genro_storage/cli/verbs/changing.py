@@ -6,13 +6,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ...exceptions import StorageIsADirectoryError, StorageNotFoundError
+from ...exceptions import StorageIsADirectoryError, StorageNotEmptyError, StorageNotFoundError
 from ..console import escaped
 from ..failures import UsageError
 from ..guards import confirm, guard_removal
 from ..places import name_of
 from ..registry import Verb
 from ..session import Session
+from .versions import need_versions
 
 if TYPE_CHECKING:
     from ...nodes import StorageNode
@@ -25,6 +26,7 @@ def _rm_options(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("-r", dest="recursive", action="store_true", help="directories too, with all that is below; asks first")
     add("-f", dest="force", action="store_true", help="what is missing is no error")
+    add("--all-versions", action="store_true", help="erase every version too; nothing brings them back")
     add("-y", dest="yes", action="store_true", help="do not ask")
     add("--dry-run", action="store_true", help="only tell what would be deleted")
 
@@ -48,6 +50,9 @@ def _rm(session: Session, options: Namespace) -> int:
 
 
 def _remove(node: StorageNode, options: Namespace) -> None:
+    if options.all_versions:
+        _erase(node, options)
+        return
     if options.recursive:
         node.delete(recursive=True, missing_ok=options.force)
         return
@@ -62,13 +67,25 @@ def _remove(node: StorageNode, options: Namespace) -> None:
             raise
 
 
+def _erase(node: StorageNode, options: Namespace) -> None:
+    try:
+        node.delete(recursive=options.recursive, missing_ok=options.force, all_versions=True)
+    except StorageNotEmptyError:
+        raise _needs_recursion(node) from None
+
+
 def _needs_recursion(node: StorageNode) -> UsageError:
     return UsageError(f"'{name_of(node)}' is a directory; -r deletes directories too")
 
 
 def _doomed(node: StorageNode, options: Namespace) -> Iterator[str]:
-    """What would go, links not followed."""
+    """What would go, links not followed; with all versions also a file of which only older ones are left."""
     try:
+        if options.all_versions:
+            need_versions(node)
+            if not node.exists and node.list_versions():
+                yield name_of(node)
+                return
         entry = node.stat()
     except StorageNotFoundError:
         if not options.force:

@@ -16,6 +16,7 @@ from ..parser import number
 from ..places import name_of
 from ..registry import Verb
 from ..session import Session
+from .versions import need_versions, version_facts, version_line
 
 if TYPE_CHECKING:
     from ...nodes import StorageNode
@@ -47,13 +48,16 @@ def _ls_options(parser: ArgumentParser) -> None:
     parser.add_argument("-a", dest="all", action="store_true", help="also names that begin with a dot")
     parser.add_argument("-R", dest="recursive", action="store_true", help="everything below, as relative paths")
     parser.add_argument("--limit", metavar="N", type=number, help="stop after N entries")
-    parser.add_argument("--bytes", action="store_true", help="with -l: exact sizes")
+    parser.add_argument("--versions", action="store_true", help="each version of each file, one request per file")
+    parser.add_argument("--bytes", action="store_true", help="with -l or --versions: exact sizes")
 
 
 def _ls(session: Session, options: Namespace) -> int:
     places = options.paths or ["."]
 
     def show(node: StorageNode) -> None:
+        if options.versions:
+            need_versions(node)
         entries = _entries(node, options)
         if len(places) > 1 and not options.json:
             session.console.line(f"{escaped(name_of(node))}:")
@@ -85,12 +89,21 @@ def _relative(node: StorageNode, entry: Stat) -> str:
 
 def _show(session: Session, node: StorageNode, entry: Stat, options: Namespace) -> None:
     name = _relative(node, entry) or node.basename
-    if options.json:
+    if options.versions:
+        if not entry.is_dir:
+            _show_versions(session, node.sibling(entry.path), name, options)
+    elif options.json:
         session.console.record(facts_of(node.sibling(entry.path), entry))
     elif options.long:
         session.console.line(_long(node, entry, name, options.bytes))
     else:
         session.console.line(marked(name, entry))
+
+
+def _show_versions(session: Session, node: StorageNode, name: str, options: Namespace) -> None:
+    for version in node.list_versions():
+        line = f"{version_line(version, options.bytes)}  {escaped(name)}"
+        session.console.result(line, version_facts(node, version))
 
 
 def _long(node: StorageNode, entry: Stat, name: str, exact: bool) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..console import escaped, unescaped
 from ..failures import DIFFERENT, OK, UsageError, common_code
-from ..places import STREAM
+from ..places import STREAM, name_of
 from ..registry import Verb
 from ..session import Session
 
@@ -35,6 +35,9 @@ def _cat_options(parser: ArgumentParser) -> None:
         default=(0, None),
         help="bytes from A up to, not including, B; 'A-' to the end, '-N' the last N",
     )
+    parser.add_argument("--version-id", metavar="ID", help="this version instead of the newest; of one file only")
+    told = "the content of a compressed file: .gz .bz2 .xz .zst .lz4, by its name"
+    parser.add_argument("--decompress", action="store_true", help=told)
 
 
 def byte_range(text: str) -> tuple[int, int | None]:
@@ -51,13 +54,40 @@ def byte_range(text: str) -> tuple[int, int | None]:
 
 
 def _cat(session: Session, options: Namespace) -> int:
-    return session.each(options.paths, lambda node: pour(node, *options.range))
+    if options.version_id is not None and len(options.paths) > 1:
+        raise UsageError("--version-id is of one file")
+    if options.decompress and options.range != (0, None):
+        raise UsageError("--range and --decompress do not go together: a range is of the bytes that are stored")
+
+    def show(node: StorageNode) -> None:
+        chosen = node if options.version_id is None else node.at(options.version_id)
+        if options.decompress:
+            decompress(chosen)
+        else:
+            pour(chosen, *options.range)
+
+    return session.each(options.paths, show)
+
+
+def decompress(node: StorageNode) -> None:
+    """Writes what a compressed file holds to the standard output, in bounded memory."""
+    from ...compression import SUFFIXES, algorithm
+
+    packing = algorithm("infer", node.path)
+    if packing is None:
+        known = ", ".join(SUFFIXES)
+        raise UsageError(f"'{name_of(node)}' does not end as a compressed file does ({known})")
+    sys.stdout.flush()
+    with node.open("rb", compression=packing) as file:
+        while chunk := file.read(CHUNK):
+            sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
 
 
 def pour(node: StorageNode, start: int = 0, end: int | None = None) -> None:
     """Writes a file to the standard output, in bounded memory."""
     sys.stdout.flush()
-    reader = node.mount.reader(node.path, start, end)
+    reader = node.mount.reader(node.path, start, end, version=node.version)
     try:
         while chunk := reader.read(CHUNK):
             sys.stdout.buffer.write(chunk)

@@ -1,4 +1,4 @@
-"""TransferSuite: what copy, move, sync and compare do between any two storages; the numbers of its cases are the specification's."""
+"""TransferSuite: what copy, move, sync and compare do between any two storages, by the numbers of the specification."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from .._bridge import settled
 from ..exceptions import StorageError
 from ._mount_log import LostLeaseError, MountLog
 from ._mount_objects import Held
@@ -27,6 +28,7 @@ class Engine:
         self._queue: list[tuple[Sequence[Change], asyncio.Future[list[int]]]] = []
         self._pump: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._readying: asyncio.Task[None] | None = None
         self._busy = False
         self.trouble: str | None = None
         """Why folding does not go on, while it does not."""
@@ -39,12 +41,20 @@ class Engine:
     # --- calls ---
 
     async def log(self) -> MountLog:
-        """The log, open, ours as far as can be known, and with no commit undecided."""
-        log = self._log
-        if log is None or log.in_doubt:
-            async with self._turn:
-                log = await self._ready()
+        """The log, open, ours as far as can be known, and with no commit undecided.
+
+        A caller that is cancelled leaves the opening to go on: half an opening would hold the lease for nobody.
+        """
+        while (log := self._log) is None or log.in_doubt:
+            if self._readying is None or self._readying.done():
+                self._readying = asyncio.create_task(self._made_ready())
+                self._readying.add_done_callback(_noted)
+            await asyncio.shield(self._readying)
         return log
+
+    async def _made_ready(self) -> None:
+        async with self._turn:
+            await self._ready()
 
     async def read(self, space: str, key: str) -> Held | None:
         return await (await self.log()).read(space, key)
@@ -59,6 +69,9 @@ class Engine:
 
     async def remove_expired(self, names: Sequence[tuple[str, str]], moment: int) -> int:
         """How many of these are still expired, and gone now; nobody writes them meanwhile."""
+        return await settled(self._remove(names, moment))
+
+    async def _remove(self, names: Sequence[tuple[str, str]], moment: int) -> int:
         async with self._turn:
             log = await self._ready()
             held = [await log.read(space, key) for space, key in names]
@@ -69,13 +82,15 @@ class Engine:
 
     async def close(self) -> None:
         """Folds all and lets the next owner begin; a log that is lost is left as it is."""
-        if self._pump is not None:
-            await asyncio.wait([self._pump])
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
-        async with self._turn:
-            log, self._log, self._keeper = self._log, None, None
+        for task in (self._pump, self._readying):
+            if task is not None:
+                await asyncio.wait([task])
+        async with self._turn:  # so that the keeper is not in the middle of anything
+            log, keeper = self._log, self._keeper
+            self._log = self._keeper = None
+            if keeper is not None:
+                keeper.cancel()
+                await asyncio.wait([keeper])
             if log is not None and not log.lost:
                 await log.close()
 
@@ -143,3 +158,9 @@ class Engine:
                 return
             except StorageError as error:  # the log has it; folding is tried again
                 self.trouble = str(error)
+
+
+def _noted(task: asyncio.Task[None]) -> None:
+    """Whoever waited has the error; if nobody did, the next call meets it again."""
+    if not task.cancelled():
+        task.exception()

@@ -56,7 +56,7 @@ class SQLiteRecordStore(RecordStore):
         )
         self._readers = Lane("genro-sqlite-reader", self.file.connect, reading, most=BATCH, count=self.options.readers)
         self._inline = Seat()
-        self._end = weakref.finalize(self, _abandon, self._writer, self._readers)
+        self._end = weakref.finalize(self, _abandon, self._writer, self._readers, self._inline)
         self._end.atexit = False
 
     @property
@@ -154,8 +154,9 @@ class SQLiteRecordStore(RecordStore):
         return [*self._writer.seats, *self._readers.seats, self._inline]
 
 
-def _abandon(writer: Lane, readers: Lane) -> None:
-    """The store is gone: its threads end by themselves."""
+def _abandon(writer: Lane, readers: Lane, inline: Seat) -> None:
+    """The store is gone: nobody reads any more, and its threads end by themselves."""
+    inline.leave()
     readers.dismiss()
     writer.dismiss()
 

@@ -233,6 +233,28 @@ def test_kills(tmp_path: Path, place: StorageNode) -> None:
         store.sync.close()
 
 
+def test_cancelled_callers_leave_no_lease_behind(place: StorageNode) -> None:
+    """Cancelled at many moments, while it opens too: it goes on as the owner, and the next owner need not wait."""
+
+    async def use(store: MountRecordStore) -> None:
+        for steps in range(12):
+            calls = [store.get("s", "k"), store.commit([Put("s", f"{steps}", b"")]), store.sweep(), store.scan("s")]
+            tasks = [asyncio.ensure_future(call) for call in calls]
+            await asyncio.sleep(steps / 2000)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await store.commit([Put("s", "last", b"")])
+
+    for _ in range(3):
+        store = MountRecordStore(place)
+        asyncio.run(use(store))
+        assert store.sync.get("s", "last") is not None
+        start = time.monotonic()
+        store.sync.close()
+        assert time.monotonic() - start < 10
+
+
 # --- what it refuses ---
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -287,6 +288,22 @@ def test_a_commit_whose_answer_is_lost(postgres: Postgres, database: str) -> Non
             assert len(store.sync.scan(f"cut/{cut}")) in wanted
             store.sync.close()
     assert unknown
+
+
+def test_a_server_that_says_nothing(postgres: Postgres, database: str) -> None:
+    with TcpProxy(postgres.port) as proxy:
+        url = database.replace(f":{postgres.port}/", f":{proxy.port}/")
+        store = PostgresRecordStore(url, command_timeout=0.3, acquire_timeout=1)
+        store.sync.initialize()
+        proxy.silence()
+        start = time.monotonic()
+        with pytest.raises(StorageTimeoutError):
+            store.sync.get("s", "k")
+        with pytest.raises((StorageTimeoutError, CommitOutcomeUnknownError)):
+            store.sync.commit([Put("s", "k", b"")])
+        assert time.monotonic() - start < 10
+        proxy.cut()
+        store.sync.close()
 
 
 def test_a_forked_child_connects_by_itself(store: PostgresRecordStore) -> None:

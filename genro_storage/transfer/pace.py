@@ -17,8 +17,8 @@ BURST = 1.0
 """Seconds of bandwidth that an idle while may save up."""
 ROUND = 0.025
 """Seconds that one look at the throughput takes at least."""
-PROBE = 2.0
-"""Seconds after which one more file at once is tried even though the last one brought nothing."""
+REST = 2.0
+"""Seconds after which more files at once are tried again even though the last ones brought nothing."""
 FILE_COST = 64 << 10
 """What a file counts beside its bytes: small ones cost their requests."""
 
@@ -60,7 +60,8 @@ class Bandwidth:
 class Width:
     """How many files go at once; one number if it is given, else one that follows the throughput. Thread-safe.
 
-    One more is tried as long as that brought more, half as many stay when the storage says that it is too much.
+    One more at a time, and after each quarter a look whether that brought more: if so it goes on, else it goes back
+    and rests. Half as many stay when the storage says that it is too much.
     """
 
     def __init__(self, first: int, most: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -70,10 +71,12 @@ class Width:
         self._most = first if most is None else most
         self._clock = clock
         self._lock = threading.Lock()
-        self._begun = self._tried = clock()
-        self._slowed = -math.inf
+        self._base, self._rate = first, 0.0
+        """The last number that was looked at, and what it brought."""
+        self._looking = True
+        self._rests_until = self._slowed = -math.inf
+        self._begun = clock()
         self._files = self._work = 0
-        self._rate = self._mark = 0.0
 
     def done(self, files: int, size: int) -> None:
         """So many files, of so many bytes together, are through."""
@@ -83,17 +86,27 @@ class Width:
             self._files += files
             self._work += size + files * FILE_COST
             now = self._clock()
-            if self._files >= self.now and now - self._begun >= ROUND:
-                self._judge(now, self._work / (now - self._begun))
-                self._begun, self._files, self._work = now, 0, 0
+            if self._looking and self._files >= 2 * self.now and now - self._begun >= ROUND:
+                self._look(self._work / (now - self._begun), now)
+                self._count_anew(now)
+            elif not self._looking and self._files >= self.now / 2 and now >= self._rests_until:
+                self.now = min(self._most, self.now + 1)
+                self._looking = self.now >= min(self._most, self._base * 1.25 + 1)
+                self._count_anew(now)
 
-    def _judge(self, now: float, rate: float) -> None:
-        self._rate = (self._rate + rate) / 2 if self._rate else rate
-        # One more of n that all wait brings 1/n; half of that is more than noise.
-        grows = self._rate > self._mark * (1 + 0.5 / self.now)
-        if self.now < self._most and (grows or now - self._tried > PROBE):
-            self.now += 1
-            self._mark, self._tried = self._rate, now
+    def _look(self, rate: float, now: float) -> None:
+        # Where all wait, a quarter more brings a quarter more; less than half of that is noise.
+        enough = self._rate * (1 + 0.4 * (self.now / self._base - 1))
+        if rate > enough:
+            self._base, self._rate = self.now, rate
+        else:
+            self.now = self._base
+        if rate <= enough or self.now == self._most:
+            self._rests_until, self._rate = now + REST, 0.9 * self._rate  # who rests forgets
+        self._looking = False
+
+    def _count_anew(self, now: float) -> None:
+        self._begun, self._files, self._work = now, 0, 0
 
     def slow(self) -> None:
         """The storage throttles, or does not answer: half as many, once a second at most."""
@@ -101,10 +114,10 @@ class Width:
             now = self._clock()
             if self._fixed or now - self._slowed < 1.0:
                 return
-            self.now = max(1, self.now // 2)
-            self._slowed = self._begun = now
-            self._files = self._work = 0
-            self._rate = self._mark = 0.0
+            self._base = self.now = max(1, self.now // 2)
+            self._rate, self._looking = 0.0, True
+            self._slowed, self._rests_until = now, now + 1.0
+            self._count_anew(now)
 
 
 def width(concurrency: int | str, source: Mount, target: Mount, cpus: int) -> Width:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Iterator
 from tempfile import SpooledTemporaryFile
@@ -125,6 +126,7 @@ class _Paths(_Spool):
         self._starts.clear()
 
     def backwards(self) -> Iterator[list[str]]:
+        self.file.seek(0, os.SEEK_END)
         end = self.file.tell()
         for start in reversed(self._starts):
             self.file.seek(start)

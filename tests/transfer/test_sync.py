@@ -452,3 +452,30 @@ def test_whatever_fails_nothing_is_lost() -> None:
         if not plan.struck:
             break
     assert calls < strike < 199
+
+
+def test_a_link_takes_the_place_of_a_directory_and_back(local: Mount, other: Mount, tmp_path: Path) -> None:
+    plant(local, d__real__f=b"1")
+    (tmp_path / "l/d/link").symlink_to("real")
+    for _ in range(2):
+        assert transfer.sync(at(local, "d"), at(other, "t"), delete=True).ok
+        assert tree(other, "t") == {"real/": b"", "real/f": b"1", "link/": b"", "link/f": b"1"}
+        report = transfer.sync(at(local, "d"), at(other, "t"), delete=True, symlinks="copy")
+        assert (report.ok, report.files_deleted) == (True, 1)
+        assert other.readlink("t/link") == "real"
+        report = transfer.sync(at(local, "d"), at(other, "t"), delete=True, symlinks="copy")
+        assert (report.files_copied, report.files_deleted, report.skip_reasons["same link"]) == (0, 0, 1)
+        other.delete("t/link")
+
+
+def test_a_link_of_the_target_that_leads_where_the_source_has_a_directory(
+    local: Mount, other: Mount, memory: Mount, tmp_path: Path
+) -> None:
+    """What is behind it is neither deleted nor taken for an orphan."""
+    plant(memory, d__x__f=b"1")
+    plant(other, elsewhere__old=b"2", t__gone=b"3")
+    (tmp_path / "other/t/x").symlink_to("../elsewhere")
+    report = transfer.sync(at(memory, "d"), at(other, "t"), delete=True)
+    assert report.files_deleted == 1
+    assert files(other) == {"elsewhere/old": b"2", "elsewhere/f": b"1"}
+    assert other.readlink("t/x") == "../elsewhere"

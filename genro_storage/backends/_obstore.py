@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from importlib.util import find_spec
@@ -17,6 +18,8 @@ LARGEST = 8 << 20
 """Bytes of the largest object sent: more is better sent in parts."""
 SLOWEST = 64 * 1024
 """Bytes per second that an upload must reach: its whole body is sent under one timeout."""
+REST = 5.0
+"""Seconds for which the exact path takes over after the server said it is busy: it hears how long to wait."""
 NO_LIMIT = timedelta(days=1)
 """For a request as a whole; what it may take is said of each step."""
 
@@ -29,11 +32,13 @@ _RESERVED = frozenset(
 
 
 class Answered(Exception):
-    """The server's refusal: an HTTP status, the code and the message of its body."""
+    """The server's refusal: an HTTP status, its body, and the code and the message in it."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(f"{status} {code} {message}".strip())
-        self.status, self.code, self.message = status, code, message
+    def __init__(self, status: int, body: str) -> None:
+        told = {name: match[1] for name, tag in _TAG.items() if (match := tag.search(body))}
+        self.status, self.body = status, body
+        self.code, self.message = told.get("Code", ""), told.get("Message", "")
+        super().__init__(f"{status} {self.code} {self.message}".strip())
 
 
 class Unanswered(Exception):
@@ -79,9 +84,17 @@ def largest_put(timeout: float) -> int:
     return min(LARGEST, int(timeout * SLOWEST))
 
 
-def client_options(timeout: float, connect_timeout: float, connections: int, *, verify_tls: bool = True) -> Any:
-    """The settings of obstore's HTTP client that say what our own options say."""
+def client_options(
+    timeout: float,
+    connect_timeout: float,
+    connections: int,
+    *,
+    verify_tls: bool = True,
+    headers: Mapping[str, str] = {},
+) -> Any:
+    """The settings of obstore's HTTP client that say what our own options say; `headers` go with every request."""
     return {
+        "default_headers": dict(headers),
         "allow_http": True,
         "allow_invalid_certificates": not verify_tls,
         "connect_timeout": timedelta(seconds=connect_timeout),
@@ -104,6 +117,18 @@ class Accelerator:
         self._lock = threading.Lock()
         self._store: Any = None
         self._module: Any = None
+        self._rest_until = 0.0
+
+    def takes(self, key: str) -> bool:
+        """Whether a request for this key may go this way now."""
+        return is_clean(key) and not _forked and time.monotonic() >= self._rest_until
+
+    def _told(self, error: Exception) -> Exception:
+        """What an error says, remembered where the server is busy."""
+        told = failure(error)
+        if isinstance(told, Answered) and told.status in (429, 503):
+            self._rest_until = time.monotonic() + REST
+        return told
 
     def _connected(self) -> Any:
         global _used
@@ -149,7 +174,7 @@ class Accelerator:
             result = self._module.get(store, key, options=options)
             return Fetched(result.bytes().to_bytes(), result.meta, result.attributes)
         except Exception as error:  # a driver call: `failure` translates
-            raise failure(error) from error
+            raise self._told(error) from error
         finally:
             free()
 
@@ -167,7 +192,7 @@ class Accelerator:
                 store, key, data, attributes=attributes, mode=mode, use_multipart=False
             )
         except Exception as error:  # a driver call: `failure` translates
-            raise failure(error) from error
+            raise self._told(error) from error
         finally:
             free()
         return told
@@ -186,9 +211,7 @@ def failure(error: Exception) -> Exception:
         return error
     text = str(error)
     if found := _STATUS.search(text):
-        body = found[2]
-        told = {name: match[1] for name, tag in _TAG.items() if (match := tag.search(body))}
-        return Answered(int(found[1]), told.get("Code", ""), told.get("Message", ""))
+        return Answered(int(found[1]), found[2])
     found = _KIND.search(text)
     if found and found[1] != "Connect":  # nothing was sent: the exact path will say what is wrong
         return Unanswered(_cause(text), timed_out=found[1] == "Timeout")

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 from google import auth
@@ -38,6 +38,7 @@ class GcsOptions(NetworkOptions, frozen=True, kw_only=True):
     endpoint: str | None = None
     version_aware: bool = True
     markers: bool = True
+    engine: Literal["auto", "exact"] = "auto"
     client_options: dict[str, Any] = field(default_factory=dict)
     """More settings of `urllib3.PoolManager`, such as `ca_certs`; `proxy_url` names a proxy."""
 

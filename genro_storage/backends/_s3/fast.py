@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +16,6 @@ from .._objects import quoted
 from .client import Answer, Connection, S3Options
 from .place import is_plain_bucket, located
 
-REST = 5.0
-"""Seconds for which the exact path takes over after the server said it is busy: it hears how long to wait."""
 PROVEN = 1 << 20
 """Bytes up to which an ETag is held against the MD5 of the bytes."""
 
@@ -46,7 +43,6 @@ class FastLane:
         stored = connection.options.storage_class
         self._attributes = {} if stored is None else {"Storage-Class": stored}
         self._largest = _obstore.largest_put(connection.options.timeout)
-        self._rest_until = 0.0
         self._opaque = False
         """Some ETag here was no MD5 of its bytes: none is held against them any more."""
         self._store = _obstore.Accelerator("S3Store", lambda: _config(connection), connection.take_slot)
@@ -58,7 +54,7 @@ class FastLane:
         self._store.close()
 
     def _takes(self, key: str) -> bool:
-        return self._open and _obstore.is_clean(key) and time.monotonic() >= self._rest_until
+        return self._open and self._store.takes(key)
 
     def get(self, key: str, start: int, end: int | None, if_match: str | None) -> tuple[bytes, Answer] | None:
         """The bytes of a range that is not empty, and the facts of the whole object, in the words of GetObject."""
@@ -118,8 +114,6 @@ class FastLane:
     def _tell(self, error: Exception, operation: str) -> None:
         """Raises what the exact path would have raised; returns where that path has to say it."""
         if isinstance(error, _obstore.Answered):
-            if error.status in (429, 503):
-                self._rest_until = time.monotonic() + REST
             if error.status in (301, 307) or error.code in _ELSEWISE:
                 return
             told: Any = {

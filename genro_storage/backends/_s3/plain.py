@@ -94,8 +94,9 @@ class Plain:
 
         place = self._place = self._place or located(connection)
         options, url = self._options, urlsplit(place.endpoint)
-        below = quote(f"/{key}" if place.virtual else f"/{options.bucket}/{key}".rstrip("/"), safe="/-_.~")
-        signed = headers | ({"x-amz-request-payer": "requester"} if options.requester_pays else {})
+        steps = [key] if place.virtual else [options.bucket, key] if key else [options.bucket]
+        below = quote("/" + "/".join(steps), safe="/-_.~")
+        signed = {**headers, **({"x-amz-request-payer": "requester"} if options.requester_pays else {})}
         if not options.anon:
             request = Request(method, url.netloc, url.path + below, query, signed)
             signed |= signature(request, connection.credentials(), place.region)

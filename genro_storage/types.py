@@ -73,7 +73,8 @@ class WriteOptions(Struct, frozen=True, gc=False):
     """How to write a file.
 
     `if_absent` and `if_match` (an etag) are judged at commit. `size`: the number of bytes to come, where known; the
-    commit checks it. `mtime` POSIX seconds, `mode` permission bits: kept where the store can.
+    commit checks it. `mtime` POSIX seconds, `mode` permission bits: kept where the store can. `source_match`: the etag
+    that the source of a copy by the storage must have, judged where `if_match` is atomic.
     """
 
     if_absent: bool = False
@@ -84,6 +85,7 @@ class WriteOptions(Struct, frozen=True, gc=False):
     mtime: float | None = None
     mode: int | None = None
     tags: Mapping[str, str] | None = None
+    source_match: str | None = None
 
 
 class Unfinished(Struct, frozen=True, gc=False):

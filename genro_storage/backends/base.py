@@ -382,6 +382,11 @@ def _no_condition(options: WriteOptions) -> None:
         raise UnsupportedOperation("this storage has no conditional writes")
 
 
+def source_changed() -> StorageConflictError:
+    """The error for a source that is not what a copy was asked of."""
+    return StorageConflictError("the source was changed before it was copied")
+
+
 def conflict(if_match: str, found: str | None) -> StorageConflictError:
     """The error for a condition that did not hold."""
     seen = "nothing is there" if found is None else f"its etag is {found}"

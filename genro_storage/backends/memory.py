@@ -29,6 +29,7 @@ from .base import (
     check_size,
     conflict,
     cut,
+    source_changed,
 )
 from .options import Context, Options
 
@@ -262,6 +263,8 @@ class MemoryBackend(StorageBackend):
         origin = _memory(source)
         with origin._store.lock:
             file = origin._file(source_path, version).snapshot()
+        if options.source_match not in (None, file.etag):
+            raise source_changed()
         data = file.frozen()
         check_size(options.size, len(data))
         tick(len(data))

@@ -245,6 +245,19 @@ class Tree(Cases):
             assert mount.get("g")[0] == b"old"
         assert mount.get("g")[0] in (b"old", b"o" * size, mount.get("f")[0])
 
+    @needs("copy_from", "atomic_if_match")
+    def test_copy_of_a_source_that_was_replaced(self, mount: Mount) -> None:
+        """Asked for what was there, the storage does not copy what is there now."""
+        mount.put("f", b"first")
+        stale = mount.stat("f").etag
+        mount.put("f", b"second one")
+        for options in (WriteOptions(source_match=stale), WriteOptions(source_match=stale, if_absent=True)):
+            with pytest.raises(StorageConflictError, match="source"):
+                mount.copy_from(mount, "f", "g", options)
+        assert not mount.exists("g")
+        assert mount.copy_from(mount, "f", "g", WriteOptions(source_match=mount.stat("f").etag)).size in (10, None)
+        assert mount.get("g")[0] == b"second one"
+
     @needs("copy_from", "if_absent")
     def test_copy_if_absent(self, mount: Mount) -> None:
         mount.put("f", b"1")

@@ -9,8 +9,10 @@ from msgspec.structs import replace
 from ...exceptions import StorageError, UnsupportedOperation
 from ...types import Stat
 from .._objects import quoted, unquoted
-from ..base import Tick
+from .._rest.web import Answer
+from ..base import Tick, source_changed
 from .client import Client
+from .errors import status_of
 from .facts import headers_of, metadata_headers, stat_of
 from .writer import Target
 
@@ -32,7 +34,7 @@ def copy_blob(target: Target, source: Client, key: str, version: str | None, tic
         kept = found.metadata if options.metadata is None else options.metadata
         sent |= metadata_headers(replace(options, metadata=kept))
         sent["x-ms-source-if-match"] = quoted(found.etag or "")
-    answer = target.sent(client.blob(target.key), sent | {"x-ms-copy-source": source.url(place)}, b"")
+    answer = _begun(target, source, place, sent)
     status, copy = answer.headers.get("x-ms-copy-status"), answer.headers.get("x-ms-copy-id", "")
     at_once, etag = status == "success", unquoted(answer.headers.get("etag"))
     while status == "pending":
@@ -53,6 +55,22 @@ def copy_blob(target: Target, source: Client, key: str, version: str | None, tic
     if made is None:
         raise StorageError("the copy was deleted by somebody else", retryable=True)
     return made
+
+
+def _begun(target: Target, source: Client, place: str, sent: dict[str, str]) -> Answer:
+    """The answer to the copy of `place`, if that is what was asked for."""
+    match, client = target.options.source_match, target.client
+    if match is not None:
+        sent["x-ms-source-if-match"] = quoted(match)
+    try:
+        return client.send("PUT", client.blob(target.key), sent | {"x-ms-copy-source": source.url(place)}, b"")
+    except StorageError as error:
+        # The service may not tell which of the conditions did not hold.
+        if status_of(error) == 412 and match is not None:
+            found = unquoted(source.send("HEAD", place).headers.get("etag"))
+            if found != unquoted(match):
+                raise source_changed() from error
+        raise target.judged(error) from error
 
 
 def _abort(target: Target, copy: str) -> None:

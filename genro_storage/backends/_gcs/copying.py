@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from ...exceptions import StorageError, StorageVersionNotFoundError
+from ...exceptions import StorageConflictError, StorageError, StorageExistsError, StorageVersionNotFoundError
 from ...types import Stat
 from .._objects import metadata_of
-from ..base import Tick
+from ..base import Tick, source_changed
 from .client import Client, asked
 from .errors import status_of
 from .facts import condition, generation, resource_of, stat_of
@@ -30,9 +30,15 @@ def copy_object(target: Target, source: Client, key: str, version: str | None, t
         body = json.dumps(_described(target, found)).encode()
     place = f"/rewriteTo/b/{quote(client.options.bucket, safe='')}/o/{quote(target.key, safe='')}"
     done, token = 0, None
+    conditions = {"ifGenerationMatch": condition(options), "ifSourceGenerationMatch": options.source_match}
     while True:
-        query = asked({"sourceGeneration": version, "ifGenerationMatch": condition(options), "rewriteToken": token})
-        answer = _step(target, f"{source.object(key)}{place}{query}", body, version)
+        query = asked({"sourceGeneration": version, "rewriteToken": token, **conditions})
+        try:
+            answer = _step(target, f"{source.object(key)}{place}{query}", body, version)
+        except (StorageExistsError, StorageConflictError) as error:
+            if options.source_match not in (None, _resource(source, key, version)["generation"]):
+                raise source_changed() from error
+            raise
         tick(int(answer.get("totalBytesRewritten", 0)) - done)
         done = int(answer.get("totalBytesRewritten", 0))
         if answer.get("done"):

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from ...exceptions import StorageExistsError
 from ...types import Stat, WriteOptions
-from .._objects import metadata_of, unquoted
-from ..base import Tick, conflict
+from .._objects import metadata_of, quoted, unquoted
+from ..base import Tick, conflict, source_changed
 from .client import Answer
-from .errors import answered, code_of
+from .errors import answered, code_of, status_of
 from .facts import conditions, written_as
 from .tags import tags_of
 from .writer import Multipart, Target
@@ -37,9 +37,16 @@ def copy_object(target: Target, source: Answer, tick: Tick) -> Stat:
     try:
         return _at_once(target, source, tick)
     except ClientError as error:
+        if status_of(error) == 412 and options.source_match is not None:
+            _judge_source(target, _head(target, source))
         if not _is_too_large(error):
             raise target.judged(error) from error
     return _in_parts(target, source, tick)
+
+
+def _judge_source(target: Target, found: Answer) -> None:
+    if target.options.source_match not in (None, unquoted(found["ETag"])):
+        raise source_changed()
 
 
 def _judge(target: Target) -> None:
@@ -55,12 +62,15 @@ def _judge(target: Target) -> None:
 def _at_once(target: Target, source: Answer, tick: Tick) -> Stat:
     options, connection = target.options, target.connection
     request = target.request | {"CopySource": source} | conditions(options)
+    if options.source_match is not None:
+        request["CopySourceIfMatch"] = quoted(options.source_match)
     if options.tags is not None:
         request["TaggingDirective"] = "REPLACE"
     if options.metadata is None and options.content_type is None and options.mtime is None:
         request |= written_as(options, connection.options)
     else:
         found = _head(target, source)
+        _judge_source(target, found)
         target, kept = _described(target, found)
         described = {"MetadataDirective": "REPLACE", "CopySourceIfMatch": found["ETag"]}
         request |= written_as(target.options, connection.options) | kept | described
@@ -72,6 +82,7 @@ def _at_once(target: Target, source: Answer, tick: Tick) -> Stat:
 
 def _in_parts(target: Target, source: Answer, tick: Tick) -> Stat:
     found = _head(target, source)
+    _judge_source(target, found)
     return _parts(*_described(_tagged(target, source, found), found), source, found, tick)
 
 

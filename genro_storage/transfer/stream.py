@@ -73,7 +73,7 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
     if not target.mount.can("copy_from") or not _alike(source.mount, target.mount):
         return None
     facts = job.facts if job.exact else source.mount.stat_file(source.path, version=source.version)
-    how = _kept_options(job, options, facts)
+    how = replace(_kept_options(job, options, facts), source_match=None if source.version else facts.etag)
     tick = flow.tick if job.local else flow.tick_aside
     try:
         stat = target.mount.copy_from(source.mount, source.path, target.path, how, version=source.version, tick=tick)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 from ..exceptions import (
@@ -113,6 +112,8 @@ class Purge:
         mount = self._target.mount
         if mount.can("delete_many") or mount.local_path("") is not None or len(paths) < AT_ONCE:
             return mount.delete_many(paths)
+        from concurrent.futures import ThreadPoolExecutor  # brings logging along, which few need
+
         with ThreadPoolExecutor(AT_ONCE, "genro-transfer-delete") as pool:
             parts = pool.map(mount.delete_many, [paths[start::AT_ONCE] for start in range(AT_ONCE)])
             return [failure for part in parts for failure in part]

@@ -8,6 +8,7 @@ from .flow import Flow
 from .job import Copied, Job
 from .options import CopyOptions
 from .places import fault
+from .proof import judge_unchanged
 
 SMALL = 1 << 20
 
@@ -29,6 +30,9 @@ def copy_nearby(job: Job, options: CopyOptions, how: WriteOptions, flow: Flow) -
         stat = target.mount.copy_from(source.mount, source.path, target.path, how, tick=flow.tick)
     except (UnsupportedOperation, StoragePermissionError):
         return None
+    except StorageCorruptedError:
+        judge_unchanged(source, facts, doubted=True)  # what was listed may not be there any more
+        raise
     if options.verify != "none" and stat.size != facts.size:
         reason = f"it holds {stat.size} bytes where {facts.size} were listed"
         raise fault(StorageCorruptedError, reason, target)

@@ -107,6 +107,16 @@ class TestGcs(Gcs):
         return opened(versioning=True)
 
 
+class TestGcsExact(Gcs):
+    """The same without obstore."""
+
+    lacks = LACKS
+
+    @pytest.fixture
+    def backend(self, opened: Open) -> GcsBackend:
+        return opened(versioning=True, engine="exact")
+
+
 class TestGcsBelow(Gcs):
     """A root inside the bucket, neither markers nor versions, pages of three."""
 

@@ -62,6 +62,7 @@ DOORS = {
     "hypothesis": "testing.*",
     "langgraph": "sessions.langgraph",
     "langchain_core": "sessions.langgraph",
+    "starsessions": "sessions.starlette",
 }
 
 MAX_FILE_LINES = 400

@@ -1,5 +1,6 @@
 """Sessions, conversations, checkpoints and task contexts over any record store."""
 
+from .agents import AgentsSession as AgentsSession
 from .batched import BatchOptimizedStorageBackend as BatchOptimizedStorageBackend
 from .cached import CachedStorageBackend as CachedStorageBackend
 from .contexts import register_context_type as register_context_type

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..exceptions import RecordTooLargeError, SessionNotFoundError
+from msgspec.structs import replace
+
+from ..exceptions import RecordTooLargeError, SessionNotFoundError, StorageConflictError
+from ..records.base import Delete
 from . import codec
 from .keys import HOT, judged_id, messages, number, quoted
-from .lanes import Delta
+from .lanes import TRIES, Delta, Edited, State, pause
 from .lifecycle import Lifecycle
 from .models import hot_of, packed_message, shown_messages
 from .shared import HEAVY, judged_limit, judged_metadata
@@ -75,6 +78,28 @@ class Conversations(Lifecycle):
         if sum(len(record.data) for record in found) > HEAVY:
             return await asyncio.to_thread(shown_messages, found)
         return shown_messages(found)
+
+    async def pop_message(self, session_id: str) -> dict[str, Any] | None:
+        """Takes the latest message away and returns it; its number goes to the next one. None where there is none."""
+        key = quoted(judged_id(session_id, "session_id"))
+        for attempt in range(TRIES):
+            record = await self.records.get(HOT, key)
+            hot = None if record is None else hot_of(record.data)
+            if record is None or hot is None or hot.last_seq < hot.first_seq:
+                return None
+            latest = messages(hot.inc), number(hot.last_seq)
+            found, version = await self.records.get(*latest), record.version
+
+            def edit(state: State, now: int, latest: tuple[str, str] = latest, version: int = version) -> Edited | None:
+                if state.hot_version != version:
+                    return None
+                less = replace(state.hot, last_seq=state.hot.last_seq - 1, last_activity=now)
+                return Edited(less, [Delete(*latest)], True)
+
+            if found is not None and await self.lanes.edit(session_id, edit):
+                return shown_messages([found])[0]
+            await pause(attempt)
+        raise StorageConflictError(f"the session {session_id!r} changed {TRIES} times in a row", operation="pop")
 
     # --- how ---
 

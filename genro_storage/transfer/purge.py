@@ -51,18 +51,24 @@ class Purge:
         """Removes all; what cannot be removed is told to `failed` with its relative path."""
         for chunk in deletions.files():
             self._flow.poll()
+            if self._flow.cancelled:
+                return
             left = dict(self._removed(self._without_twins(chunk)))
             for relpath in chunk:
                 if relpath in left:
                     failed(left[relpath], relpath)
+                    self._teller.failed_at(relpath, left[relpath])
                 else:
                     self._report.files_deleted += 1
                     self._told(relpath)
         for chunk in deletions.directories():
             for relpath in self._without_twins(chunk):
                 self._flow.poll()
+                if self._flow.cancelled:  # the first failure under errors="stop"
+                    return
                 if (error := self._tried(self._rmdir, relpath)) is not None:
                     failed(error, relpath)
+                    self._teller.failed_at(relpath, error)
 
     def _without_twins(self, chunk: list[str]) -> list[str]:
         """Without those that are, for the target, something that the source has by a name that looks different."""

@@ -350,7 +350,12 @@ def test_a_deletion_that_fails_is_told(memory: Mount) -> None:
             raise PermissionError
 
     store.hook = refuse
-    report = transfer.sync(at(memory, "d"), at(there, "t"), delete=True, errors="report")
+    told: list[str] = []
+    report = transfer.sync(
+        at(memory, "d"), at(there, "t"), delete=True, errors="report",
+        on_error=lambda place, error: told.append(f"{place.path} {type(error).__name__}"),
+    )  # fmt: skip
+    assert told == ["d/old StoragePermissionError"]
     assert (report.files_deleted, report.failed, report.files_failed) == (1, 1, 0)
     assert [(failure.relpath, failure.operation) for failure in report.failures] == [("old", "delete")]
     assert set(files(there, "t")) == {"a", "old"}
@@ -479,3 +484,20 @@ def test_a_link_of_the_target_that_leads_where_the_source_has_a_directory(
     assert report.files_deleted == 1
     assert files(other) == {"elsewhere/old": b"2", "elsewhere/f": b"1"}
     assert other.readlink("t/x") == "../elsewhere"
+
+
+def test_stop_ends_the_deletions_too(memory: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, store = objects("t")
+    plant(memory, d__a=b"1")
+    plant(there, **{f"t__{number:04}": b"" for number in range(2500)})
+
+    def refuse(name: str, path: str) -> None:
+        if name == "delete" and path == "t/2400":
+            raise PermissionError
+
+    store.hook = refuse
+    with pytest.raises(StorageTransferError) as caught:
+        transfer.sync(at(memory, "d"), at(there, "t"), delete=True, max_delete=5000, errors="stop")
+    assert isinstance(caught.value.__cause__, StoragePermissionError)
+    assert caught.value.report.files_deleted == 499
+    assert len(files(there, "t")) == 2002

@@ -149,6 +149,7 @@ class Journal:
         """Removes the rows of a job that is marked as finished, that mark last."""
         self._purge(job_id)
         self.store.sync.commit([Delete(JOBS, job_id, expect=version)])
+        self.store.sync.sweep()  # a large job leaves much room, which goes back to the file system
 
     def _purge(self, job_id: str) -> None:
         for space in (done_space(job_id), staged_space(job_id), receipt_space(job_id)):

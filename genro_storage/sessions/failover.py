@@ -145,6 +145,10 @@ class StorageAdapter(Forwarding):
     async def append_messages(self, session_id: str, messages: Sequence[Mapping[str, Any]]) -> int:
         return int(await self._write("s", session_id, "append_messages", messages))
 
+    async def pop_message(self, session_id: str) -> Facts | None:
+        told: Facts | None = await self._write("s", session_id, "pop_message")
+        return told
+
     async def store_task_context(self, session_id: str, context: Any) -> bool:
         return bool(await self._write("s", session_id, "store_task_context", context))
 

@@ -125,7 +125,7 @@ def width(concurrency: int | str, source: Mount, target: Mount, cpus: int) -> Wi
     if isinstance(concurrency, int):
         return Width(concurrency)
     if both_local(source, target):
-        return Width(min(LOCAL, cpus))
+        return Width(min(LOCAL, cpus), MOST)
     most = min([MOST, *(limit for mount in (source, target) if (limit := connections(mount)) is not None)])
     return Width(min(FIRST, most), most)
 

@@ -29,6 +29,7 @@ from .threads import Bump, Planned, Threads, ThreadState
 INLINE = 1 << 10
 """Bytes from which a value is a record of its own."""
 _REMEMBERED = 2000
+FEW = 50
 _MOST, _MOST_BYTES = 900, 32 << 20
 """Values, and bytes of them, in one commit with their header; more go ahead of it."""
 
@@ -48,12 +49,16 @@ class Value(NamedTuple):
 
 
 class Slot(Struct, frozen=True, array_like=True):
-    """Where a header has a value: inline (`type`, `data`), or at digests; `is_list`: the pieces make one list."""
+    """Where a header has a value: inline (`type`, `data`), or at digests; `is_list`: the pieces make one list.
+
+    `size`: bytes at the digests.
+    """
 
     type: str = ""
     data: bytes = b""
     digests: tuple[str, ...] = ()
     is_list: bool = False
+    size: int = 0
 
 
 class Header(Struct, frozen=True, array_like=True):
@@ -117,6 +122,7 @@ class Graphs(Threads):
         fresh = set(changed)
         told: dict[str, Value] = {}
         written: list[Header] = []
+        stored = [0]
 
         async def plan(state: ThreadState, conflicted: bool) -> Planned:
             inc, bump = state.thread.inc, state.bump
@@ -134,6 +140,7 @@ class Graphs(Threads):
             sent = [Put(blobs(inc), digest, data) for digest, data in new.items() if digest not in there]
             whole = replace(header, slots=slots)
             self._judge_size(whole, sent)
+            stored[0] = sum(len(put.data) for put in sent)
             sent = await self._ahead(sent)
             written[:] = [whole]
             return _raised(bump, header), [*sent, *_filed(state, thread_id, whole)]
@@ -141,7 +148,16 @@ class Graphs(Threads):
         done = await self.put_in_thread(thread_id, plan)
         assert done is not None
         inc = done.state.thread.inc
+        self._count_bytes(written[0], stored[0])
         self._keep(inc, written[0], done.versions[graph(inc, header.ns), quoted(header.checkpoint_id)])
+
+    def _count_bytes(self, header: Header, sent: int) -> None:
+        """What a checkpoint would take by itself, and what was stored for it."""
+        own = len(header.metadata[1]) + len(header.body[1] if header.body else b"")
+        own += sum(len(slot.data) for slot in header.slots.values())
+        shared = sum(slot.size for slot in header.slots.values())
+        self.meter.count("genro_checkpoints_bytes_total", own + shared, kind="logical")
+        self.meter.count("genro_checkpoints_bytes_total", own + sent, kind="stored")
 
     async def get_graph(self, thread_id: str, ns: str, checkpoint_id: str | None = None) -> Graph | None:
         """A checkpoint with its values and writes; without an id the one with the greatest."""
@@ -238,7 +254,10 @@ class Graphs(Threads):
         }
 
     async def _writes(self, inc: str, ns: str, checkpoint_id: str) -> list[Write]:
-        found = await self.records.scan(graph_writes(inc, ns, checkpoint_id))
+        space = graph_writes(inc, ns, checkpoint_id)
+        found = await self.records.scan(space, limit=FEW)  # a store may have a short way to a few
+        if len(found) == FEW:
+            found += await self.records.scan(space, after=found[-1].key)
         writes = [_write_of(one.data) for one in found]
         return sorted(writes, key=lambda one: (one.task_path, one.task_id, one.idx))
 
@@ -290,10 +309,12 @@ def _slot(value: Value, new: dict[str, bytes], key: bytes) -> Slot:
         return Slot(pieces[0].type, pieces[0].data)
     digests = []
     for piece in pieces:
-        digest = blake2b(piece.type.encode() + b"\0" + piece.data, digest_size=20, key=key).hexdigest()
+        hasher = blake2b(piece.type.encode() + b"\0", digest_size=20, key=key)
+        hasher.update(piece.data)
+        digest = hasher.hexdigest()
         new[digest] = pack(tuple(piece))
         digests.append(digest)
-    return Slot(digests=tuple(digests), is_list=value.is_list)
+    return Slot(digests=tuple(digests), is_list=value.is_list, size=sum(len(piece.data) for piece in pieces))
 
 
 def _filed(state: ThreadState, thread_id: str, header: Header) -> list[Change]:

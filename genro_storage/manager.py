@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -25,6 +25,7 @@ from .verbs.versions import Which
 
 if TYPE_CHECKING:
     from .transfer import TransferReport
+    from .transfer.recover import RecoverReport
     from .virtual import DiffNode, IterNode, VirtualNode
 
 BUILTIN_MOUNTS: tuple[dict[str, Any], ...] = (
@@ -254,6 +255,19 @@ class StorageManager(SpecialMounts):
         from .verbs import transfers
 
         return transfers.transferred(self, operation, source, dest, options)
+
+    def recover(
+        self, *, older_than: float | str | timedelta = "7d", journal: Any = None, dry_run: bool = False
+    ) -> RecoverReport:
+        """Takes away what killed transfers left, once it is `older_than`; with `dry_run` only tells what there is.
+
+        An age is a number of seconds, a timedelta, or text like ``"12h"``. `journal` as for a transfer. Costs a listing
+        of the unfinished writes of each mount that can be written to; of a local one that is a walk through all of it.
+        """
+        from .transfer.recover import recover
+
+        self._refuse_closed()
+        return recover(self._table.mounts.values(), self.node, older_than=older_than, journal=journal, dry_run=dry_run)
 
     # --- behind the mounts ---
 

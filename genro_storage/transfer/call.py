@@ -15,7 +15,7 @@ from ..exceptions import (
     TransferCancelled,
 )
 from ..types import Place, Stat
-from .crew import engine_for, flow_of
+from .crew import engine_for, flow_of, resume_of
 from .engine import SAME_PLACE
 from .events import Teller
 from .findings import findings
@@ -60,6 +60,7 @@ class Call:
         self._nodes = source_node, of_its_kind(target_node, target.path)
         self._teller = Teller(options, self._report, self._flow, *self._nodes, single=not landing.is_tree)
         self._refused: StorageTransferError | None = None
+        self._resume = resume_of(landing, options, self._report, self._flow)
 
     def run(self) -> TransferReport:
         """Does it all; raises as `transfer.copy` says."""
@@ -75,6 +76,8 @@ class Call:
         finally:
             if opened is not None and not self._flow.abandoned:
                 opened.close()
+            if self._resume is not None:
+                self._resume.ended(report.ok and report.complete and self._refused is None)
         report.finished = time.time()
         self._teller.event("end")
         if self._refused is not None:
@@ -154,13 +157,14 @@ class Call:
 
     def _single(self, action: Action) -> StorageError | None:
         removal = self._removal(links=False)
-        engine = engine_for(self._landing, self._options, self._report, self._flow, self._teller, removal)
+        landing, options, report = self._landing, self._options, self._report
+        engine = engine_for(landing, options, report, self._flow, self._teller, removal, self._resume)
         engine.run(iter((action,)))
         return engine.first_error
 
     def _tree(self, links: bool) -> StorageError | None:
         tree = Tree(self._landing, self._options, self._report, self._flow, self._teller, self._nodes)
-        tree.by_level = self._by_level
+        tree.by_level, tree.resume = self._by_level, self._resume
         error = tree.run(self._removal(links))
         self._refused = tree.refused
         return error

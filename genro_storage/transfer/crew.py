@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from typing import TYPE_CHECKING
 
 from .engine import Engine
 from .events import Teller
@@ -17,6 +18,9 @@ from .places import both_local
 from .pool import SMALL, Here, Pool, Threads
 from .report import TransferReport
 
+if TYPE_CHECKING:
+    from .resume import Resume
+
 
 def flow_of(options: CopyOptions) -> Flow:
     """What the files of one call share."""
@@ -25,10 +29,42 @@ def flow_of(options: CopyOptions) -> Flow:
     return Flow(options.buffer, bandwidth=rate, cancel=options.cancel, deadline=options.deadline)
 
 
+def resume_of(landing: Landing, options: CopyOptions, report: TransferReport, flow: Flow) -> Resume | None:
+    """What remembers how far a call came; None where it is not to be resumed, which then costs nothing."""
+    wanted = options.resume
+    if wanted is None:
+        wanted = report.operation == "sync" or options.journal is not None
+    if not wanted or options.dry_run or landing.same or report.operation == "compare":
+        return None
+    from .resume import Resume
+
+    return Resume(report.operation, landing, options, report, flow)
+
+
 def engine_for(
-    landing: Landing, options: CopyOptions, report: TransferReport, flow: Flow, teller: Teller, removal: Removal | None
+    landing: Landing,
+    options: CopyOptions,
+    report: TransferReport,
+    flow: Flow,
+    teller: Teller,
+    removal: Removal | None,
+    resume: Resume | None = None,
 ) -> Engine:
     """The engine for a tree or, with what the landing opened, for its one file."""
+    engine = _engine(landing, options, report, flow, teller, removal, resume)
+    engine.resume = resume
+    return engine
+
+
+def _engine(
+    landing: Landing,
+    options: CopyOptions,
+    report: TransferReport,
+    flow: Flow,
+    teller: Teller,
+    removal: Removal | None,
+    resume: Resume | None,
+) -> Engine:
     source, target = landing.source, landing.target
     single = not landing.is_tree
     if options.executor is not None:
@@ -36,8 +72,10 @@ def engine_for(
 
         errand = errand_of(source, target, options, single=single, moving=removal is not None)
         remote = Remote(errand, options.executor, flow, removal=removal, notes=teller.listens)
+        remote.resume = resume
         return Engine(remote, options, report, flow, teller)
     worker = Worker(source, target, options, flow, removal, single=single)
+    worker.resume = resume
     pool: Pool
     if single and _is_brief(landing, flow, teller):
         pool = Here(partial(worker, opened=landing.opened))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from functools import lru_cache
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from msgspec import Struct
@@ -28,6 +28,9 @@ from .places import At
 from .plan import Action, Entry
 from .pool import Note, Outcome, Result
 
+if TYPE_CHECKING:
+    from .resume import Resume
+
 BATCH_FILES = 64
 BATCH_BYTES = 256 << 20
 PER_WORKER = 2
@@ -35,7 +38,18 @@ PER_WORKER = 2
 WORKERS = 8
 """Where neither the executor nor `concurrency` tells how many there are."""
 
-_LOCAL = ("progress", "on_event", "on_file", "on_skip", "on_error", "on_delete", "filter", "skip_fn", "cancel")
+_LOCAL = (
+    "progress",
+    "on_event",
+    "on_file",
+    "on_skip",
+    "on_error",
+    "on_delete",
+    "filter",
+    "skip_fn",
+    "cancel",
+    "journal",
+)
 """Options that stay with the caller."""
 
 
@@ -114,6 +128,7 @@ class Remote:
         self._running: dict[Future[bytes], tuple[list[Action], int]] = {}
         self._done: SimpleQueue[Future[bytes]] = SimpleQueue()
         self._ready: list[Result] = []
+        self.resume: Resume | None = None
         self.under_way = 0
 
     @property
@@ -121,9 +136,13 @@ class Remote:
         return len(self._todo)
 
     def give(self, actions: Iterable[Action]) -> None:
-        before = len(self._todo)
-        self._todo.extend(actions)
-        self.under_way += len(self._todo) - before
+        for action in actions:
+            copied = None if self.resume is None else self.resume.settled(action)
+            if copied is None:
+                self._todo.append(action)
+            else:
+                self._ready.append((action, self._removed(action, Outcome(copied))))
+            self.under_way += 1
         self._submit_more()
 
     def results(self, timeout: float | None) -> list[Result]:
@@ -187,6 +206,8 @@ class Remote:
             self._lost(batch, attempt if retried and not self._flow.cancelled else self._tries, error)
             return
         for action, outcome in zip(batch, outcomes, strict=True):
+            if self.resume is not None and outcome.copied is not None:
+                self.resume.committed(action, outcome.copied)
             self._ready.append((action, self._removed(action, outcome)))
 
     def _lost(self, batch: list[Action], attempt: int, error: BaseException) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..exceptions import StorageError, TransferCancelled
 from .events import Teller
@@ -14,6 +15,9 @@ from .options import CopyOptions
 from .plan import SPECIAL, Action
 from .pool import Note, Outcome, Pool, Result
 from .report import TransferReport
+
+if TYPE_CHECKING:
+    from .resume import Resume
 
 AHEAD = 10_000
 """Actions planned before the first callback that tells a total, so that it is exact up to so many."""
@@ -38,6 +42,8 @@ class Engine:
         self._ahead = AHEAD if teller.counts else QUEUE
         self._planned = 0
         self._results: deque[Result] = deque()
+        self.resume: Resume | None = None
+        """What is asked before work is handed out, where a transfer is to be resumed."""
         self.first_error: StorageError | None = None
 
     def run(self, actions: Iterator[Action]) -> None:
@@ -93,6 +99,8 @@ class Engine:
                 room -= 1
             return plan
         finally:
+            if work and self.resume is not None:
+                self.resume.begin(work)
             if work:
                 self._pool.give(work)
 
@@ -154,6 +162,7 @@ class Engine:
         report.verified_checksum += copied.by_checksum
         report.verified_size += copied.by_size
         report.retries += copied.retries
+        report.bytes_resumed += copied.resumed
         if copied.dropped_metadata:
             report.warn(DROPPED)
         if copied.dropped_tags:

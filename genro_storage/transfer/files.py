@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -31,6 +32,9 @@ from .proof import same_bytes
 from .skips import Doubt, Seen, Skips, SkipStrategy, seen
 from .stream import copy_file
 
+if TYPE_CHECKING:
+    from .resume import Resume
+
 
 class Worker:
     """Does the actions of one transfer; thread-safe. The mounts' own retries are off: here a file is tried again."""
@@ -51,6 +55,8 @@ class Worker:
         self._skips = Skips(strategy, source.mount.features, target.mount.features)
         kept = options.backup
         self._backup = None if kept is None or isinstance(kept, str) else Backup(kept, flow)
+        self.resume: Resume | None = None
+        """What earlier runs have done and this one does, where that is remembered."""
         self.tell: Callable[[Action, Note], object] = lambda action, note: None
         """Called from any thread when an action is tried again."""
         self.slow: Callable[[], object] = lambda: None
@@ -109,6 +115,8 @@ class Worker:
 
     def _replaced(self, action: Action, opened: BackendReader | None) -> Outcome:
         """A file or a link goes; what it replaces is kept before, where that is wanted."""
+        if self.resume is not None and (copied := self.resume.settled(action)) is not None:
+            return self._removed(action, Outcome(copied))
         if self._backup is not None and (action.exists or self._single):
             backup, place = self._backup, self._landing(action)
             if not same_place(At(self._source.mount, action.entry.stat.path), place):
@@ -117,7 +125,10 @@ class Worker:
                     return kept
         if action.kind == "link":
             return self._removed(action, self._tried(action, lambda attempt: self._recreate_link(action)))
-        return self._removed(action, self._file(action, opened))
+        outcome = self._file(action, opened)
+        if self.resume is not None and outcome.copied is not None:
+            self.resume.committed(action, outcome.copied)
+        return self._removed(action, outcome)
 
     def _removed(self, action: Action, outcome: Outcome) -> Outcome:
         """For a move: the outcome once the source has gone too."""
@@ -151,6 +162,7 @@ class Worker:
             exact=self._single,
             apart=self._apart(action),
             local=self._local,
+            staging=None if self.resume is None or is_small(action) else self.resume.staging(entry.relpath),
         )
         if is_small(action):
             return self._tried(action, lambda attempt: self._copy(job, attempt, opened, self._flow))

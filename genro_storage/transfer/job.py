@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 
 from ..types import Place, Stat
 from .places import At
+
+if TYPE_CHECKING:
+    from .staging import Staging
 
 
 class Job(Struct, frozen=True):
     """One file to copy. `facts`: what is known of the source, from a listing or, if `exact`, from a look at itself.
 
     `apart`: nothing is at the target, or somebody saw that it is another file. `local`: both are in the local file
-    system.
+    system. `staging`: what is remembered of a large file, where the transfer is to be resumed.
     """
 
     source: Place
@@ -21,10 +26,14 @@ class Job(Struct, frozen=True):
     exact: bool = False
     apart: bool = False
     local: bool = False
+    staging: Staging | None = None
 
 
 class Copied(Struct, frozen=True):
-    """What became of a job: the facts of the very bytes copied, and how they were checked."""
+    """What became of a job: the facts of the very bytes copied, and how they were checked.
+
+    `written`: what the target said of itself. `resumed`: bytes of `size` that were there from an earlier run.
+    """
 
     facts: Stat
     size: int = 0
@@ -36,3 +45,5 @@ class Copied(Struct, frozen=True):
     dropped_tags: bool = False
     retries: int = 0
     """How often a part of it was tried again."""
+    written: Stat | None = None
+    resumed: int = 0

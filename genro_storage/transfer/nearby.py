@@ -37,4 +37,4 @@ def copy_nearby(job: Job, options: CopyOptions, how: WriteOptions, flow: Flow) -
         reason = f"it holds {stat.size} bytes where {facts.size} were listed"
         raise fault(StorageCorruptedError, reason, target)
     small = facts.size is not None and facts.size <= SMALL
-    return Copied(facts, facts.size or 0, server_side=not small, by_size=options.verify != "none")
+    return Copied(facts, facts.size or 0, server_side=not small, by_size=options.verify != "none", written=stat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -68,6 +69,10 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     for the whole call, then `StorageTimeoutError`. `cancel`: an object with `is_set()`; once set, `TransferCancelled`.
     `executor`: a `concurrent.futures.Executor` whose workers copy the files.
 
+    `resume`: what was done is remembered until all is, so that the same call goes on after a kill (None: True for
+    `sync`, and where a `journal` is given). `journal`: where that is remembered, a `RecordStore`, a `Journal`, or the
+    path of a file; None: the one of this user, without which the transfer goes on with a warning.
+
     For `sync` only: `delete` what the source has not and the filters select; `max_delete`: refuse more deletions than a
     number, or a part of the target's files like ``"50%"`` (which never stops fewer than 100); `delete_excluded`: what
     the filters leave out goes too; `allow_empty_source`: else an empty source never empties a target.
@@ -107,6 +112,8 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     deadline: float | None = None
     cancel: Cancel | None = None
     executor: Any = None
+    resume: bool | None = None
+    journal: Any = None
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
@@ -156,6 +163,22 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
             raise ValueError(f"cancel is an object with is_set(), as threading.Event, not {self.cancel!r}")
         if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
             raise ValueError(f"executor is a concurrent.futures.Executor, not {self.executor!r}")
+        self._judge_resume()
+
+    def _judge_resume(self) -> None:
+        if self.resume not in (None, True, False):
+            raise ValueError(f"resume is True or False, not {self.resume!r}")
+        journal = self.journal
+        if journal is None:
+            return
+        if (
+            not isinstance(journal, (str, os.PathLike))
+            and not hasattr(journal, "sync")
+            and not hasattr(journal, "jobs")
+        ):
+            raise ValueError(f"journal is a RecordStore, a Journal or the path of a file, not {journal!r}")
+        if self.resume is False:
+            raise ValueError("journal is used only with resume=True")
 
     def filters(self) -> Filters:
         """The compiled include and exclude patterns; a bad one → `ValueError`."""

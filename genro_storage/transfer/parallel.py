@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..backends.base import BackendReader, PartWriter
 from ..exceptions import StorageError, StorageUnavailableError
@@ -15,6 +15,9 @@ from .flow import Flow
 from .job import Job
 from .options import CopyOptions
 from .proof import CHUNK
+
+if TYPE_CHECKING:
+    from .staging import Staging
 
 T = TypeVar("T")
 
@@ -76,6 +79,7 @@ class Parts:
         self._retry = RetryPolicy(options.retries, sleep=flow.wait)
         self._lock = threading.Lock()
         self._error: BaseException | None = None
+        self._staging: Staging | None = None
         self.retries = 0
         """How often something was tried again."""
 
@@ -84,6 +88,17 @@ class Parts:
     def begun(self, target: Place, how: WriteOptions, part_size: int) -> PartWriter:
         """The staged write."""
         return self._tried(lambda: target.mount.parts(target.path, how, part_size=part_size))
+
+    def begun_or_found(self, target: Place, how: WriteOptions, part_size: int, staging: Staging) -> PartWriter | None:
+        """As `begun`, or what an earlier run has begun; None where that has finished."""
+        self._staging = staging
+
+        def begin(**known: Any) -> PartWriter:
+            return self._tried(lambda: target.mount.parts(target.path, how, **known))
+
+        writer = staging.begun(begin, self._facts, part_size, self._flow)
+        self._flow.tick_aside(staging.resumed)
+        return writer
 
     def move(self, writer: PartWriter) -> None:
         """Puts all parts that the target has not yet."""
@@ -162,10 +177,12 @@ class Parts:
         streamed = writer.one_pass or end - start > self._share
         with self._flow.room(STREAMED if streamed else end - start):
             try:
-                writer.put(start, Ranged(end - start, read) if streamed else Held(read()))
+                receipt = writer.put(start, Ranged(end - start, read) if streamed else Held(read()))
             except StorageError:
                 self._flow.untick(passed)
                 raise
+        if self._staging is not None:
+            self._staging.stored(start, receipt)
 
     def _chunks(self, start: int, end: int) -> Iterator[bytes]:
         with closing(self._opened(start, end)) as reader:

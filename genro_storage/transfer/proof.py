@@ -69,7 +69,7 @@ class Proof:
             by_checksum = self._agrees(stat, self._size, self.digests)
             if self._verify == "read":
                 by_checksum = self._reads_as(self.digests["sha256"])
-        return self._copied(by_checksum or self._by_source, self._size)
+        return self._copied(stat, by_checksum or self._by_source, self._size)
 
     def judge_copy(self, stat: Stat) -> Copied:
         """As `judge_target`, for bytes that the storage itself has moved and nobody here has seen."""
@@ -86,7 +86,7 @@ class Proof:
             if self._verify == "read":
                 reader = source.mount.reader(source.path, version=source.version)
                 by_checksum = self._reads_as(sha256(reader, self._flow))
-        return self._copied(by_checksum, facts.size or 0, server_side=True)
+        return self._copied(stat, by_checksum, facts.size or 0, server_side=True)
 
     def _agrees(self, stat: Stat, size: int | None, digests: Mapping[str, str]) -> bool:
         target = self._job.target
@@ -104,9 +104,9 @@ class Proof:
             raise _corrupted("it reads otherwise than it was written", target)
         return True
 
-    def _copied(self, by_checksum: bool, size: int, server_side: bool = False) -> Copied:
+    def _copied(self, stat: Stat, by_checksum: bool, size: int, server_side: bool = False) -> Copied:
         by_size = not by_checksum and self._verify != "none"
-        return Copied(self._facts, size, server_side=server_side, by_checksum=by_checksum, by_size=by_size)
+        return Copied(self._facts, size, False, server_side, by_checksum, by_size, written=stat)
 
 
 @lru_cache(256)

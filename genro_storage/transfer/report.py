@@ -62,7 +62,8 @@ class TransferReport(Struct):
     `files_total = files_copied + files_skipped + files_failed`. Of `failures`, directories and listings among them, the
     first 1,000 are kept; `failed` counts all. `complete`: every listing was read to its end. `cancelled`: it was
     stopped before its end, by `cancel`, the deadline, Ctrl-C or a callback that raised. `actions`: the first 10,000
-    of a dry run or a comparison. `bytes_hashed`: read only to see whether files are equal. `same`, `differ`,
+    of a dry run or a comparison. `bytes_hashed`: read only to see whether files are equal. `resumed`: an earlier run
+    began it; `bytes_resumed`: bytes of those copied that were at the target already. `same`, `differ`,
     `only_source`, `only_destination`: files, for a comparison.
     """
 
@@ -115,8 +116,8 @@ class TransferReport(Struct):
 
     @property
     def rate(self) -> float:
-        """Bytes copied per second."""
-        return self.bytes_copied / self.duration if self.duration else 0.0
+        """Bytes copied per second, without those of an earlier run."""
+        return (self.bytes_copied - self.bytes_resumed) / self.duration if self.duration else 0.0
 
     # --- how it is filled; by the caller's thread only ---
 

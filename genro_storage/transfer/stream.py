@@ -110,18 +110,26 @@ def _in_parts(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader 
         facts = source.mount.stat_file(source.path, version=source.version)
     if not suits(job, options, facts):
         return None
-    proof, parts = Proof(job, options, flow, facts), Parts(source, facts, options, flow)
+    proof, parts, staging = Proof(job, options, flow, facts), Parts(source, facts, options, flow), job.staging
+    how = _write_options(job, options, facts)
     try:
-        writer = parts.begun(target, _write_options(job, options, facts), options.part_size)
+        if staging is None:
+            writer = parts.begun(target, how, options.part_size)
+        elif (found := parts.begun_or_found(target, how, options.part_size, staging)) is not None:
+            writer = found
+        else:
+            return Copied(facts, facts.size or 0, resumed=facts.size or 0, written=target.mount.stat_file(target.path))
     except UnsupportedOperation:
         return None
-    with _discarding(writer):
+    with _discarding(writer) if staging is None else staging.kept(writer):
         if opened is not None:
             opened.close()
         parts.move(writer)
         proof.judge_parts(facts.size or 0, writer.digests)
         stat = parts.commit(writer)
-    return replace(_told(job, options, proof.judge_target(stat)), retries=parts.retries)
+        copied = proof.judge_target(stat)
+    resumed = 0 if staging is None else staging.resumed
+    return replace(_told(job, options, copied), retries=parts.retries, resumed=resumed)
 
 
 def _in_chunks(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader | None) -> Copied:

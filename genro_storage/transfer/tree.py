@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from ..exceptions import StorageError, StorageNotADirectoryError, StorageNotFoundError, StorageTransferError
 from ..types import Place
@@ -23,6 +24,9 @@ from .plan import Action, Entry, actions
 from .purge import Purge
 from .report import TransferReport
 from .rules import rules_of
+
+if TYPE_CHECKING:
+    from .resume import Resume
 
 EMPTY = "the source is empty and the target is not; allow_empty_source=True deletes all the same"
 
@@ -48,6 +52,7 @@ class Tree:
         self.refused: StorageTransferError | None = None
         self.by_level = False
         """No storage is believed to list in order."""
+        self.resume: Resume | None = None
 
     def run(self, removal: Removal | None) -> StorageError | None:
         """Does all of it; returns the first failure of an entry. `removal`: of the sources of a move."""
@@ -111,7 +116,8 @@ class Tree:
             raise onto_file(self._landing.target) from error
 
     def _engine(self, removal: Removal | None) -> Engine:
-        return engine_for(self._landing, self._options, self._report, self._flow, self._teller, removal)
+        landing, options, report = self._landing, self._options, self._report
+        return engine_for(landing, options, report, self._flow, self._teller, removal, self.resume)
 
     # --- deletions, and what waited for them ---
 

@@ -100,8 +100,8 @@ def obstore(work: str, width: int, source: str, target: str) -> None:
 
         in_threads(width, files_below(source), send)
         return
-    found = [entry["path"] for page in obs.list(store, prefix(source)) for entry in page]
-    if found == [prefix(source)]:
+    if source.endswith(".bin"):  # a listing of obstore does not show the very key it is asked for
+        found = [prefix(source)]
         size = int(obs.head(store, found[0])["size"])
         ranges = [(start, min(start + (8 << 20), size)) for start in range(0, size, 8 << 20)]
         with open(target, "wb") as file:
@@ -110,6 +110,7 @@ def obstore(work: str, width: int, source: str, target: str) -> None:
                 4, ranges, lambda r: os.pwrite(place, obs.get_range(store, found[0], start=r[0], end=r[1]), r[0])
             )
         return
+    found = [entry["path"] for page in obs.list(store, prefix(source)) for entry in page]
     made = {os.path.dirname(_landing(key, source, target)) for key in found}
     for folder in made:
         os.makedirs(folder, exist_ok=True)

@@ -2,7 +2,7 @@
 
 Whole processes, timed from outside with the start of their interpreter, at the concurrency that did best for each, in
 alternation; medians. `--rows` takes some of the rows, `--runs`, `--files`, `--size` make a quick look of it, `--peers`
-takes some of the tools, `--write` puts the figures into docs/benchmarks.rst. Needs `pip install "genro-storage[bench]"`;
+takes some of the tools, `--write` puts the figures into the docs. Needs `pip install "genro-storage[bench]"`;
 `--aws` names an `aws` that is installed elsewhere, since it pins another botocore.
 """
 

@@ -15,7 +15,7 @@ from .console import escaped, human_size
 if TYPE_CHECKING:
     from ..transfer import TransferEvent
 
-WIDTH = 20
+WIDTH, LEAST_BAR = 20, 6
 EVERY = 0.2
 PATIENCE = 0.5
 """Seconds before the first drawing: what is quick needs no bar."""
@@ -91,9 +91,10 @@ class Progress:
         if share is not None:
             facts = [f"{share:4.0%}", *facts]
         line = "  ".join([self._head, *facts])
-        if share is not None and len(line) + WIDTH + 2 <= width:
-            filled = round(share * WIDTH)
-            line = "  ".join([self._head, "━" * filled + "─" * (WIDTH - filled), *facts])
+        bar = min(WIDTH, width - len(line) - 2)
+        if share is not None and bar >= LEAST_BAR:
+            filled = round(share * bar)
+            line = "  ".join([self._head, "━" * filled + "─" * (bar - filled), *facts])
         room = width - len(line) - 2
         return f"{line}  {fitted(escaped(self._name), room)}" if self._name and room >= LEAST_NAME else line[:width]
 

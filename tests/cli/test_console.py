@@ -94,7 +94,8 @@ def test_the_progress_line() -> None:
     assert progress.text(5, 200) == f"cp  {bar}  {facts}  deep/er/name.txt"
     assert progress.text(5, 103) == f"cp  {bar}  {facts}  …/name.txt"
     assert progress.text(5, 96) == f"cp  {bar}  {facts}"
-    assert progress.text(5, 80) == f"cp  {facts}  …name.txt"
+    assert progress.text(5, 79) == f"cp  {'━' * 4}{'─' * 4}  {facts}"
+    assert progress.text(5, 75) == f"cp  {facts}"
     assert progress.text(5, 30) == f"cp  {facts}"[:30]
     progress.update(seen(files_done=10, bytes_done=100 << 20, eta=0.0))
     assert progress.text(20, 100).startswith(f"cp  {'━' * 20}  100%  10/10 files  100.0 MiB/100.0 MiB")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import statistics
@@ -94,6 +95,15 @@ def test_exit_codes(process: Run, here: Path, configured: Configure) -> None:
     assert process("--config", "none.toml", "ls").code == 5
     assert process("hash", "--check", "-", input=b"0" * 64 + b"  file\n") == (6, "file: FAILED\n", "")
     assert process("rm", "-r", "dir").code == 7
+    assert process("check", "dir", "dir").code == 0
+    (here / "other").mkdir()
+    (here / "other/extra").write_text("x")
+    assert process("check", "dir", "other").code == 6
+    assert process("sync", "--delete", "dir", "other").code == 7
+    assert process("sync", "--delete", "-y", "dir", "other").code == 7, "an empty source empties nothing"
+    assert (here / "other/extra").exists()
+    assert process("url", "file").code == 4
+    assert process("sessions", "list", "--mount", "memory").code == 5
     assert process("rm", "none", "dir").code == 1, "failures of two kinds"
 
 
@@ -276,7 +286,7 @@ def slow(
     """A tree of 40 files, and the mount ``cloud`` that is far away."""
     (here / "tree").mkdir()
     for name in range(40):
-        (here / "tree" / str(name)).write_text("x")
+        (here / "tree" / str(name)).write_bytes(bytes(2048))
     proxy = s3_proxy(seaweedfs)
     configured([{"name": "cloud", **cloud(seaweedfs.through(proxy.endpoint))}])
     proxy.rtt = 0.15
@@ -292,8 +302,12 @@ def test_progress_on_a_terminal(slow: FaultProxy, terminal: Terminal) -> None:
             pass
         assert process.stdout is not None
         assert process.stdout.read().decode().startswith(f"copy {Path.cwd()}/tree → cloud:tree: 40 files")
-    assert terminal.shown.startswith("\r\x1b[Kcp  ")
-    assert "━" in terminal.shown
+    lines = terminal.shown.split("\r\x1b[K")
+    assert lines[0] == ""
+    assert all(len(line) < 80 for line in lines)
+    full = r"cp  ━*─*  +\d+%  \d+/40 files  [0-9.]+ [KM]?i?B/80\.0 KiB  [0-9.]+ [KM]?i?B/s  0:\d\d(, 0:\d\d left)?"
+    assert [line for line in lines[1:-1] if not re.match(r"cp  ", line)] == []
+    assert any("━" in line and re.fullmatch(rf"{full}(  \S+)?", line) for line in lines), lines
     assert terminal.shown.endswith("\r\x1b[K"), "the line goes away"
     assert "\n" not in terminal.shown
 

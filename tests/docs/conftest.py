@@ -9,10 +9,13 @@ import pytest
 
 import genro_storage
 
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
 
 @pytest.fixture
 def clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The empty directory in which an example runs."""
+    """The empty directory in which an example runs; the modules of docs/examples can be imported."""
+    monkeypatch.syspath_prepend(EXAMPLES)
     for name in ("GENRO_STORAGE_CONFIG", "XDG_CONFIG_HOME", "APPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

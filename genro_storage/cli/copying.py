@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from typing import TYPE_CHECKING, Any
 
 from .failures import UsageError
@@ -31,6 +31,8 @@ def add_options(parser: ArgumentParser, *, verify: tuple[str, ...], links: str, 
     add("--concurrency", metavar="N", type=concurrency, help="files at once; 'auto' (default) follows the throughput")
     add("--bandwidth", metavar="RATE", help="bytes per second written to targets, as 20MiB/s")
     add("--retries", metavar="N", type=number, help="tries after the first, for each file (default: 3)")
+    told = "go on where an interrupted run of the same command stopped (default: yes)"
+    add("--resume", action=BooleanOptionalAction, default=True, help=told)
     told = "after a failed file: go on, stop, or go on and count without a line for each (default: continue)"
     add("--on-error", choices=("continue", "stop", "report"), help=told)
     add("--dry-run", action="store_true", help="only tell what would be done")
@@ -97,6 +99,7 @@ def fields_of(options: Namespace, places: Places) -> dict[str, Any]:
         "bandwidth": options.bandwidth,
         "retries": options.retries,
         "errors": options.on_error,
+        "resume": options.resume and not options.dry_run,
         "dry_run": options.dry_run or None,
         **{name: getattr(options, name, None) or None for name in ("delete", "delete_excluded", "allow_empty_source")},
         "max_delete": getattr(options, "max_delete", None),

@@ -48,6 +48,8 @@ class Places:
     def __init__(self, config: str | None = None) -> None:
         self._config = config
         self._configured = False
+        self.own: tuple[str, ...] = ()
+        """The mounts of the configuration, without those that are built in."""
 
     @cached_property
     def manager(self) -> StorageManager:
@@ -73,6 +75,7 @@ class Places:
             current_directory()  # where discovery begins
             found = config.discover() if self._config is None else config.load(self._config)
             self.manager._add(replace(found or config.Config(), builtin_mounts=True))
+            self.own = tuple(entry["name"] for entry in found.mounts) if found else ()
             self._configured = True
         return self.manager
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "rm": ("changing", "delete files and directories"),
     "mkdir": ("changing", "make directories"),
     "touch": ("changing", "make empty files, or set the time of existing ones"),
+    "cleanup": ("cleanup", "remove what killed transfers left behind"),
     "sessions": ("sessions", "show, export, restore, sweep or migrate the sessions of a mount"),
     "temp": ("temp", "show or remove the temporary files that killed processes left"),
 }

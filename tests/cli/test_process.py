@@ -164,6 +164,35 @@ def test_a_tree_that_is_interrupted_leaves_whole_files(
         assert [node.basename for node in copied if node.read_text() != f"content {node.basename}"] == []
 
 
+@pytest.mark.parametrize("how", ["--resume", "--no-resume"])
+def test_the_same_command_goes_on_after_a_kill(
+    here: Path, tmp_path: Path, process: Run, configured: Configure,
+    seaweedfs: S3Endpoint, s3_proxy: Callable[[S3Endpoint], FaultProxy], how: str,
+) -> None:  # fmt: skip
+    proxy, bucket = s3_proxy(seaweedfs), seaweedfs.make_bucket()
+    (here / "tree").mkdir()
+    for name in range(300):
+        (here / "tree" / str(name)).write_text(f"content {name}")
+    configured([{"name": "cloud", "type": "s3", **seaweedfs.through(proxy.endpoint).options(bucket)}])
+    proxy.rtt = 0.1
+    with started("cp", "-r", how, "tree", "cloud:tree") as killed:
+        until(lambda: proxy.count("PUT") > 40)
+        time.sleep(1.2)  # what was done is remembered within a second
+        killed.kill()
+        assert ended(killed) == -signal.SIGKILL
+    proxy.rtt = 0
+    before = proxy.count("PUT")
+    assert before < 300
+    ran = process("--json", "cp", "-r", how, "tree", "cloud:tree")
+    assert (ran.code, ran.report["files_copied"], ran.report["resumed"]) == (0, 300, how == "--resume")
+    assert (proxy.count("PUT") - before < 300) == (how == "--resume")
+    assert (tmp_path / "home/.local/state/genro_storage").exists() == (how == "--resume")
+    assert process("check", "tree", "cloud:tree").code == 0
+    assert process("--json", "cp", "-r", how, "tree", "cloud:tree").report["resumed"] is False, (
+        "what is done is forgotten"
+    )
+
+
 def test_a_signal_that_a_parent_ignores_stays_ignored(here: Path) -> None:
     """``nohup`` and jobs in the background."""
     with started("cp", "-", "x", before=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as process:

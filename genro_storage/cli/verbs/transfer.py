@@ -179,7 +179,7 @@ def _stream(operation: str, session: Session, options: Namespace, fields: dict[s
     storing = sources == [STREAM] and target != STREAM
     if operation != "copy":
         raise UsageError("mv cannot use '-', for nothing can be moved there; use cp")
-    if options.recursive or set(fields) - ({"overwrite"} if storing else set()):
+    if options.recursive or set(fields) - ({"resume", "overwrite"} if storing else {"resume"}):
         raise UsageError("with '-' cp takes no option but --no-overwrite and --content-type, and those only to store")
     if storing:
         return session.each([target], partial(_store, session, target.endswith("/"), options))

@@ -127,6 +127,7 @@ def test_a_child_that_ends_leaves_the_parent_its_connections(seaweedfs: S3Endpoi
         readers = [backend.reader("f") for _ in range(3)]
         for reader in readers:
             reader.read(1000)
+        backend.get_tags("f")  # by the client, whose loop it is
         loop = backend._connection._loop
         for turn in range(3):
             if os.fork() == 0:

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape, unescape
 from botocore.exceptions import ClientError
 
 from ...types import Stat
-from .._objects import quoted
+from .._objects import quoted, range_header
 from .._rest.body import BodyReader
 from .._rest.web import Answer as Reply
 from .._rest.web import Web, whole
@@ -22,9 +22,6 @@ from .client import Answer, Connection
 from .errors import status_of
 from .place import Location, located
 from .plain import UNCHANGED, UNSIGNED, Request, encoded, signature, suits
-
-LEAST = 1 << 20
-"""Bytes from which a range is worth a signature of its own."""
 
 _META = "x-amz-meta-"
 _TOLD = {
@@ -102,9 +99,10 @@ class Wire:
         self, request: Answer, start: int, end: int | None, if_match: str | None, described: Callable[[Answer], Stat]
     ) -> BodyReader | None:
         """The bytes [start, end) of what GetObject's `request` names."""
-        if end is None or not 0 <= start <= end - LEAST or not self._takes(request):
+        asked = range_header(start, end)
+        if asked == "" or not self._takes(request):
             return None
-        headers = {"range": f"bytes={start}-{end - 1}"}
+        headers = {} if asked is None else {"range": asked}
         if if_match is not None:
             headers["if-match"] = quoted(if_match)
         release = self._connection.take_slot()
@@ -183,7 +181,7 @@ def _listed(parts: Sequence[Answer]) -> bytes:
 class _Reader(BodyReader):
     """A body whose connection counts among those of the mount until it is closed."""
 
-    def __init__(self, response: Any, start: int, end: int, release: Callable[[], object]) -> None:
+    def __init__(self, response: Any, start: int, end: int | None, release: Callable[[], object]) -> None:
         self._release: Callable[[], object] | None = release
         super().__init__(response, Stat(""), start, end)
 

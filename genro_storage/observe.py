@@ -6,8 +6,11 @@ import threading
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from .exceptions import StorageDriverError
 
 T = TypeVar("T")
 
@@ -18,6 +21,57 @@ RECENT = 1024
 """Latencies kept for percentiles."""
 
 Labels = tuple[tuple[str, str], ...]
+
+
+class Telemetry:
+    """OpenTelemetry: spans of calls to record stores, and every counter and histogram under its name with dots."""
+
+    def __init__(self, tracer_provider: Any = None, meter_provider: Any = None) -> None:
+        try:
+            from opentelemetry import metrics, trace
+        except ImportError as error:
+            raise StorageDriverError("telemetry needs opentelemetry-api: pip install 'genro-storage[otel]'") from error
+        self._tracer = trace.get_tracer("genro_storage", tracer_provider=tracer_provider)
+        self._meter = metrics.get_meter("genro_storage", meter_provider=meter_provider)
+        self._failed = trace.StatusCode.ERROR
+        self._made: dict[str, Any] = {}
+
+    @contextmanager
+    def span(self, operation: str, store: str) -> Iterator[None]:
+        """A span of one call; it names the call and the kind of store, nothing of what is stored."""
+        name, attributes = f"genro.records.{operation}", {"db.system": store}
+        with self._tracer.start_as_current_span(
+            name,
+            attributes=attributes,
+            record_exception=False,  # texts of errors name sessions
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield
+            except BaseException as error:
+                span.set_status(self._failed, type(error).__name__)
+                raise
+
+    def count(self, name: str, number: float, labels: Labels) -> None:
+        self._instrument(name, self._meter.create_counter).add(number, dict(labels))
+
+    def add(self, name: str, value: float, labels: Labels) -> None:
+        self._instrument(name, self._meter.create_histogram).record(value, dict(labels))
+
+    def _instrument(self, name: str, make: Any) -> Any:
+        found = self._made.get(name)
+        if found is None:
+            found = self._made[name] = make(name.replace("_", ".", 2))
+        return found
+
+
+_telemetry: Telemetry | None = None
+
+
+def set_telemetry(telemetry: Telemetry | None) -> None:
+    """What all meters of this process tell besides their own counts; None, as at the start: nothing."""
+    global _telemetry
+    _telemetry = telemetry
 
 
 class Histogram:
@@ -62,6 +116,7 @@ class Meter:
         self._common: Labels = tuple(common.items())
         self._lock = threading.Lock()
         self._counters: dict[str, dict[Labels, float]] = {}
+        self._gauges: dict[str, float] = {}
         self._histograms: dict[str, dict[Labels, Histogram]] = {}
 
     def count(self, name: str, number: float = 1, **labels: str) -> None:
@@ -70,6 +125,13 @@ class Meter:
         with self._lock:
             told = self._counters.setdefault(name, {})
             told[key] = told.get(key, 0) + number
+        if _telemetry is not None:
+            _telemetry.count(name, number, self._common + key)
+
+    def set(self, name: str, value: float) -> None:
+        """Tells what something is at this moment."""
+        with self._lock:
+            self._gauges[name] = value
 
     def add(self, name: str, value: float, bounds: Sequence[float] = LATENCIES, **labels: str) -> None:
         """Adds a value to a histogram."""
@@ -80,6 +142,8 @@ class Meter:
             if histogram is None:
                 histogram = told[key] = Histogram(bounds)
             histogram.add(value)
+        if _telemetry is not None:
+            _telemetry.add(name, value, self._common + key)
 
     def value(self, name: str, **labels: str) -> float:
         """The sum of a counter over all labels that include these."""
@@ -99,6 +163,8 @@ class Meter:
             for name, numbers in self._counters.items():
                 lines.append(f"# TYPE {name} counter")
                 lines += [f"{name}{_shown(self._common + key)} {number:g}" for key, number in numbers.items()]
+            for name, number in self._gauges.items():
+                lines += [f"# TYPE {name} gauge", f"{name}{_shown(self._common)} {number:g}"]
             for name, told in self._histograms.items():
                 lines.append(f"# TYPE {name} histogram")
                 for key, histogram in told.items():
@@ -114,7 +180,10 @@ class RecordMeter(Meter):
         start = time.perf_counter()
         outcome = "ok"
         try:
-            return await call
+            if _telemetry is None:
+                return await call
+            with _telemetry.span(operation, dict(self._common)["store"]):
+                return await call
         except BaseException as error:
             outcome = type(error).__name__
             raise

@@ -54,6 +54,7 @@ DOORS = {
     "smbclient": "backends._smb",
     "smbprotocol": "backends._smb",
     "yaml": "config",
+    "opentelemetry": "observe",
     "redis": "records.redis",
     "cryptography": "crypto",
     "asyncpg": "records.postgres records._postgres_plain",

@@ -195,6 +195,10 @@ class RecordStore(ABC):
         """Removes at most `limit` expired records for good; returns how many. The absence was seen long before."""
         return 0
 
+    async def approximate_count(self) -> int | None:
+        """How many records there are, about, found without counting them; None where the store cannot tell."""
+        return None
+
     @property
     def sync(self) -> BlockingRecords:
         """The same calls, blocking, from any thread, also one whose event loop is running."""

@@ -75,6 +75,14 @@ class EncryptedRecordStore(RecordStore):
                     pass
         return count
 
+    @property
+    def queue_depth(self) -> int:
+        """As the store inside tells."""
+        return int(getattr(self.inner, "queue_depth", 0))
+
+    async def approximate_count(self) -> int | None:
+        return await self.inner.approximate_count()
+
     async def initialize(self) -> None:
         await self.inner.initialize()
 

@@ -84,6 +84,10 @@ class MemoryRecordStore(RecordStore):
         if held is not None and held.remove(key) and not held.keys:
             del self._spaces[space]
 
+    async def approximate_count(self) -> int:
+        with self._lock:
+            return sum(len(held.keys) for held in self._spaces.values())
+
     async def sweep(self, limit: int = 500) -> int:
         removed = 0
         with self._lock:

@@ -157,6 +157,13 @@ class PostgresRecordStore(RecordStore):
         done: str = await self._read(lambda connection: connection.execute(self._sql["SWEEP"], moment, limit))
         return int(done.rpartition(" ")[2])
 
+    async def approximate_count(self) -> int | None:
+        """What the server's statistics say; None before it made some."""
+        table = f"{self.options.schema}.records"
+        statement = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass($1)"
+        count = await self._read(lambda connection: connection.fetchval(statement, table))
+        return None if count is None or count < 0 else int(count)
+
     async def initialize(self) -> None:
         async with self._connection():
             pass

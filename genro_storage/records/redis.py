@@ -125,6 +125,11 @@ class RedisRecordStore(RecordStore):
             raise conflict(changes, -versions[0] - 1, versions[1])
         return [int(version) for version in versions]
 
+    async def approximate_count(self) -> int:
+        """The keys of the whole database, of which a few are not records."""
+        (count,) = await self._call([(b"DBSIZE",)])
+        return int(count)
+
     async def initialize(self) -> None:
         await self._pools.get()
 

@@ -118,6 +118,9 @@ class SQLiteRecordStore(RecordStore):
         """As every store; also gives free pages back to the file system, so that the file shrinks."""
         return await self._writer.run(lambda transaction: transaction.sweep(limit))
 
+    async def approximate_count(self) -> int:
+        return await self._readers.run(statements.approximate_count)
+
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Puts a whole copy of the database at `path` in one step, while it is used; what is there is replaced."""
         target = os.fspath(path)

@@ -68,7 +68,10 @@ class Checkpoints(Pruning):
                 changes.append(Delete(checkpoints(inc), known.data.decode()))
             return replace(state.bump, last_seq=seq), changes
 
-        return await self.put_in_thread(thread_id, plan) is not None
+        done = await self.put_in_thread(thread_id, plan) is not None
+        for kind in ("logical", "stored"):
+            self.meter.count("genro_checkpoints_bytes_total", len(data) + len(told), kind=kind)
+        return done
 
     async def put_checkpoint(
         self,

@@ -47,6 +47,7 @@ class StorageAdapter(Forwarding):
         self._settling: asyncio.Task[int] | None = None
         self.last_source = "primary"
         self.stale_reads = 0
+        self.pending = 0
 
     async def initialize(self) -> bool:
         """Opens both; the primary must answer, the fallback may be late."""
@@ -69,6 +70,7 @@ class StorageAdapter(Forwarding):
         told = await self.primary.health_check()
         pending = await self._pending(_PAGE)
         told["pending_reconcile"] = None if pending is None else len(pending)
+        self.pending = len(pending or [])
         told["last_source"], told["stale_reads"] = self.last_source, self.stale_reads
         if self.fallback is not None:
             side = await self.fallback.health_check()
@@ -81,6 +83,11 @@ class StorageAdapter(Forwarding):
                 ]
         return told
 
+    def metrics_text(self) -> str:
+        """That of the primary, and how many entries waited when health was last asked."""
+        own = f"# TYPE genro_sessions_pending_reconcile gauge\ngenro_sessions_pending_reconcile {self.pending}\n"
+        return self.primary.metrics_text() + own
+
     async def settle(self) -> int:
         """Copies what the fallback missed from the primary; returns how much still waits."""
         settled: set[str] = set()
@@ -89,6 +96,7 @@ class StorageAdapter(Forwarding):
                 await self._settle(entry)
                 settled.add(entry.key)
         rest = await self._pending(_PAGE)
+        self.pending = len(rest or [])
         self._missed = rest is None or bool(rest)
         return len(rest or [])
 

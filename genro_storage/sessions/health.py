@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from ..exceptions import StorageError, StorageSchemaError, StorageTimeoutError, VersionConflictError
-from ..observe import Meter, RecordMeter
+from ..observe import RecordMeter
 from ..records.base import Delete, Put, RecordStore
 from .keys import GARBAGE, META
 from .models import shown_time
@@ -18,6 +18,8 @@ from .shared import Shared
 LIMIT = 5.0
 """Seconds that a round trip may take."""
 PENDING = 1000
+PATIENCE = 0.003
+"""Seconds that metrics wait for a server."""
 LAYOUT = 1
 """Version of the key layout that this release writes."""
 
@@ -29,8 +31,9 @@ class Health(Shared):
         super().__init__(records, options)
         if records.meter is None:
             records.meter = RecordMeter(store=records.name)
-        self.meter = Meter()
         self._statuses: set[str] = set()
+        self._count: int | None = None
+        self._counting: set[asyncio.Task[None]] = set()
 
     async def judge_layout(self) -> None:
         """Marks an empty store with the layout of this release; one of a newer → `StorageSchemaError`."""
@@ -52,7 +55,6 @@ class Health(Shared):
             "status": "healthy",
             "backend": self.records.name,
             "latency_ms": None,
-            "durability": self.records.durability,
             "layout": LAYOUT,
             "pending_gc": None,
             "pending_reconcile": 0,
@@ -71,6 +73,10 @@ class Health(Shared):
         except Exception as error:  # noqa: BLE001 - a health check tells whatever it is
             told |= {"status": "unhealthy", "error": f"{type(error).__name__}: {error}"}
         told["latency_ms"] = round((time.perf_counter() - start) * 1000, 3)
+        told["durability"] = self.records.durability  # some servers tell it only when they are asked
+        if self.records.warnings:
+            told["warnings"] += self.records.warnings
+            told["status"] = "degraded" if told["status"] == "healthy" else told["status"]
         if told["pending_gc"]:
             told["warnings"].append(f"{told['pending_gc']} deletions wait for a sweep")
         return told
@@ -86,7 +92,10 @@ class Health(Shared):
         return len(await self.records.scan(GARBAGE, limit=PENDING))
 
     async def get_metrics(self) -> dict[str, Any]:
-        """Counts of this process since it opened the store: operations, errors, latencies in seconds, conflicts."""
+        """Counts of this process since it opened the store: operations, errors, latencies in seconds, conflicts.
+
+        `approximate_records` is what the store knows without counting, at most some calls old; None where it cannot.
+        """
         meter = self.records.meter
         assert meter is not None
         operations: dict[str, Any] = {}
@@ -101,6 +110,7 @@ class Health(Shared):
                 "p95": histogram.percentile(95),
                 "p99": histogram.percentile(99),
             }
+        await self._estimate()
         batches = list(meter.histograms("genro_records_commit_batch_size").values())
         return {
             "backend": self.records.name,
@@ -108,6 +118,11 @@ class Health(Shared):
             "conflicts": int(meter.value("genro_records_conflicts_total")),
             "commit_batch_size": sum(one.total for one in batches) / max(1, sum(one.count for one in batches)),
             "queue_depth": getattr(self.records, "queue_depth", 0),
+            "approximate_records": self._count,
+            "checkpoint_bytes": {
+                kind: int(self.meter.value("genro_checkpoints_bytes_total", kind=kind))
+                for kind in ("logical", "stored")
+            },
             "sessions_created": int(self.meter.value("genro_sessions_created_total")),
             "sessions_ended": int(self.meter.value("genro_sessions_ended_total")),
             "sessions_expired": int(self.meter.value("genro_sessions_expired_total")),
@@ -118,4 +133,19 @@ class Health(Shared):
     def metrics_text(self) -> str:
         """The same in Prometheus' exposition format."""
         meter = self.records.meter
-        return (meter.text() if meter is not None else "") + self.meter.text()
+        assert meter is not None
+        meter.set("genro_records_queue_depth", getattr(self.records, "queue_depth", 0))
+        return meter.text() + self.meter.text()
+
+    async def _estimate(self) -> None:
+        """Asks for the count and waits for a moment only: an answer that comes later is told by the next call."""
+        task = asyncio.get_running_loop().create_task(self._estimated())
+        self._counting.add(task)
+        task.add_done_callback(self._counting.discard)
+        await asyncio.wait([task], timeout=PATIENCE)
+
+    async def _estimated(self) -> None:
+        try:
+            self._count = await self.records.approximate_count()
+        except StorageError:
+            pass  # health_check tells what is wrong

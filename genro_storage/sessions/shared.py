@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..exceptions import RecordTooLargeError, StorageError
+from ..observe import Meter
 from ..records.base import RecordStore
 from . import codec
 from .garbage import SESSION, collect, left
@@ -26,6 +27,7 @@ class Shared:
     def __init__(self, records: RecordStore, options: SessionOptions) -> None:
         self.records = records
         self.options = options
+        self.meter = Meter()
         self.lanes = Lanes(records, records.clock, conversation_limit=options.conversation_limit)
 
     async def encoded(self, value: Any, name: str, most: int) -> bytes:

@@ -58,8 +58,8 @@ def approximate_count(connection: sqlite3.Connection) -> int:
     step, size = (span, span) if span <= PLACES * WINDOW else (span // PLACES, WINDOW)
     starts = range(low, high + 1, step)
     count = "SELECT count(*) FROM records WHERE rowid>=? AND rowid<?"
-    found = sum(connection.execute(count, (at, at + size)).fetchone()[0] for at in starts)
-    return round(found * span / (len(starts) * size))
+    found: int = sum(connection.execute(count, (at, at + size)).fetchone()[0] for at in starts)
+    return int(found * span / (len(starts) * size))
 
 
 class Transaction:

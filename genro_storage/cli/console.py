@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from .failures import CommandError, exit_code, local_names, sentence
@@ -26,17 +27,20 @@ class Console:
         self.verbose = verbose
         self.wants_progress = progress and not quiet
         self.may_progress = progress and not quiet and not json and is_terminal(sys.stderr)
+        self.aside: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Within it something is printed while a progress line may stand on the same terminal."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a name the terminal cannot show is no failure
 
     def line(self, text: str) -> None:
         """One line of the result."""
-        print(text)
+        with self.aside():
+            print(text)
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """One object of the result."""
-        print(_json(facts))
+        self.line(_json(facts))
 
     def result(self, text: str, facts: Mapping[str, Any]) -> None:
         """One result, in the form that was asked for."""
@@ -68,8 +72,9 @@ class Console:
 
     def _aside(self, text: str) -> None:
         """A line beside the result, after what was printed before it."""
-        sys.stdout.flush()
-        print(text, file=sys.stderr)
+        with self.aside():
+            sys.stdout.flush()
+            print(text, file=sys.stderr)
 
 
 def error_facts(error: Exception, code: int, about: str = "") -> dict[str, Any]:

@@ -31,11 +31,23 @@ def watched(console: Console, verb: str, *, place: str = "", dry_run: bool = Fal
         yield {"on_event": Objects(console)} if console.wants_progress else {}
     elif dry_run:
         yield {} if console.quiet else {"on_event": Rehearsal(console, verb)}
-    elif console.may_progress:
-        with Progress(verb, place) as progress:
-            yield {"on_event": progress.update}
     else:
-        yield {}
+        with drawn(console, verb, place) as progress:
+            yield {} if progress is None else {"on_event": progress.update}
+
+
+@contextmanager
+def drawn(console: Console, verb: str, place: str = "") -> Iterator[Progress | None]:
+    """The progress line, if this console shows one; what the console prints meanwhile stands above it."""
+    if not console.may_progress:
+        yield None
+        return
+    with Progress(verb, place) as progress:
+        console.aside = progress.aside
+        try:
+            yield progress
+        finally:
+            console.aside = nullcontext
 
 
 class Objects:
@@ -104,5 +116,4 @@ class Differences:
         if side is None or (self._one_way and event.reason == ONLY_DESTINATION):
             return
         path = event.relpath
-        with nullcontext() if self._progress is None else self._progress.aside():
-            self._console.result(f"{side}: {escaped(path)}", {"path": path, "difference": COMPARED[event.reason]})
+        self._console.result(f"{side}: {escaped(path)}", {"path": path, "difference": COMPARED[event.reason]})

@@ -223,7 +223,10 @@ def test_the_same_signal_twice_does_not_disturb_and_a_later_one_leaves(monkeypat
 # --- pipes and streams ---
 
 
-@pytest.mark.parametrize("arguments", [["cat", "big"], ["ls"], ["--json", "ls"], ["tree"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["cat", "big"], ["ls"], ["--json", "ls"], ["tree"], ["--help"], ["--json", "cp", "-r", ".", "../copy"]],
+)
 def test_a_reader_that_goes_away(here: Path, arguments: list[str]) -> None:
     (here / "big").write_bytes(bytes(MIB))
     for number in range(3000):
@@ -339,6 +342,27 @@ def test_progress_on_a_terminal(slow: FaultProxy, terminal: Terminal) -> None:
     assert any("━" in line and re.fullmatch(rf"{full}(  \S+)?", line) for line in lines), lines
     assert terminal.shown.endswith("\r\x1b[K"), "the line goes away"
     assert "\n" not in terminal.shown
+
+
+def test_lines_and_progress_on_one_terminal(slow: FaultProxy, terminal: Terminal, process: Run) -> None:
+    slow.rtt = 0
+    assert process("cp", "-r", "tree", "cloud:tree").code == 0
+    for name in range(0, 40, 4):
+        Path("tree", str(name)).write_text("changed")
+        Path("tree", f"new{name}").write_text("x" * 2048)
+    slow.rtt = 0.3
+    with started("check", "tree", "cloud:tree", stdout=terminal.end, stderr=terminal.end) as checking:
+        terminal.wait_for("/50 files")
+        slow.rtt = 0
+        assert ended(checking) == 6
+    while terminal.take():
+        pass
+    shown = [line.rpartition("\r\x1b[K")[2] for line in terminal.shown.split("\r\n")]
+    told = [f"differs: {name}" for name in range(0, 40, 4)] + [
+        f"only in the first: new{name}" for name in range(0, 40, 4)
+    ]
+    assert sorted(shown[:-2]) == sorted(told)
+    assert shown[-2].startswith("compare ")
 
 
 @pytest.mark.parametrize("silent", [["--no-progress"], ["-q"], ["--json"]])

@@ -13,7 +13,6 @@ from ..copying import ATOMIC, VERIFY, add_deletion, add_filters, add_options, fi
 from ..failures import DIFFERENT, OK, UsageError
 from ..guards import confirm, guard_clearing
 from ..places import STREAM, name_of
-from ..progress import Progress
 from ..registry import Verb
 from ..reports import report_of, tell
 from ..session import Session
@@ -21,7 +20,6 @@ from .reading import pour, standard_input
 
 if TYPE_CHECKING:
     from ...nodes import StorageNode
-    from ...transfer import TransferReport
 
 VERBS_OF = {"copy": "cp", "move": "mv", "sync": "sync"}
 
@@ -141,17 +139,17 @@ def _check_options(parser: ArgumentParser) -> None:
 
 
 def _check(session: Session, options: Namespace) -> int:
-    from ..watching import Differences
+    from ..watching import Differences, drawn
 
     if len(options.paths) != 2 or STREAM in options.paths:
         raise UsageError("check takes two places, A and B")
     a, b = (session.places.node(text) for text in options.paths)
     console = session.console
-    progress = Progress("check") if console.may_progress else None
     fields = {name: given for name in ("include", "exclude") if (given := getattr(options, name)) is not None}
-    asked = partial(session.places.manager.compare, a, b, options.by)
     try:
-        report = _compared(asked, Differences(console, progress, one_way=options.one_way), progress, fields)
+        with drawn(console, "check") as progress:
+            told = Differences(console, progress, one_way=options.one_way)
+            report = session.places.manager.compare(a, b, options.by, on_event=told, **fields)
     except StorageTransferError as error:
         report = report_of(error)
     except ValueError as error:
@@ -159,15 +157,6 @@ def _check(session: Session, options: Namespace) -> int:
     code = tell(console, report)
     different = report.differ + report.only_source + (0 if options.one_way else report.only_destination)
     return code or (DIFFERENT if different else OK)
-
-
-def _compared(asked: Any, told: Any, progress: Progress | None, fields: dict[str, Any]) -> TransferReport:
-    if progress is None:
-        report: TransferReport = asked(on_event=told, **fields)
-        return report
-    with progress:
-        report = asked(on_event=told, **fields)
-    return report
 
 
 # --- standard input and output ---

@@ -164,6 +164,36 @@ def test_a_tree_that_is_interrupted_leaves_whole_files(
         assert [node.basename for node in copied if node.read_text() != f"content {node.basename}"] == []
 
 
+@SIGNALS
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_large_file_that_is_interrupted_leaves_nothing(
+    here: Path, configured: Configure, seaweedfs: S3Endpoint, way: str, number: int, code: int, told: str
+) -> None:
+    """As a limit holds it up, both ways in parts."""
+    bucket = seaweedfs.make_bucket()
+    configured([{"name": "cloud", "type": "s3", **seaweedfs.options(bucket)}])
+    with StorageManager([{"name": "c", "type": "s3", **seaweedfs.options(bucket)}]) as storage:
+        (here / "big").write_bytes(bytes(48 * MIB))
+        (here / "old").write_text("old bytes")
+        if way == "down":
+            storage.node("c:big").write_from((here / "big").open("rb"))
+        names = ("big", "cloud:big") if way == "up" else ("cloud:big", "old")
+        with started("cp", "--no-resume", "--bandwidth", "8MiB/s", *names) as process:
+            if way == "up":
+                until(lambda: b"<UploadId>" in seaweedfs.checked("GET", bucket, query={"uploads": ""}).body)
+            else:
+                until(lambda: len(os.listdir(here)) > 2)
+            time.sleep(0.5)
+            process.send_signal(number)
+            began = time.monotonic()
+            _, err = process.communicate(timeout=30)
+            assert (process.returncode, err.decode()) == (code, f"genro-storage: {told}\n")
+            assert time.monotonic() - began < 8
+        assert storage.node("c:big").exists == (way == "down")
+    assert b"<UploadId>" not in seaweedfs.checked("GET", bucket, query={"uploads": ""}).body
+    assert (sorted(os.listdir(here)), (here / "old").read_text()) == (["big", "old"], "old bytes")
+
+
 @pytest.mark.parametrize("how", ["--resume", "--no-resume"])
 def test_the_same_command_goes_on_after_a_kill(
     here: Path, tmp_path: Path, process: Run, configured: Configure,

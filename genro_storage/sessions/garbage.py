@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 
 from ..exceptions import StorageSchemaError
-from ..records.base import Change, Delete, Put, RecordStore
+from ..records.base import Change, Delete, Put, Record, RecordStore
 from .keys import GARBAGE, contexts, messages
 
 BATCH = 500
@@ -27,6 +27,9 @@ async def _itself(records: RecordStore, space: str) -> Sequence[str]:
 KINDS: dict[bytes, Spaces] = {SESSION: _of_session, SPACE: _itself}
 """What is deleted as a whole: sessions and threads by their incarnation, and single spaces."""
 
+BESIDE: dict[bytes, Callable[[str, str, Record], Sequence[Change]]] = {}
+"""What goes with a record of something (its name, the space): at most one entry of an index elsewhere."""
+
 
 def left(name: str, kind: bytes = SESSION) -> Change:
     """The change that, in the commit that ends something, remembers what is still to be removed."""
@@ -44,7 +47,13 @@ async def collect(records: RecordStore, memory: Change | bytes) -> int:
     removed = 0
     for space in await spaces(records, name.decode()):
         while found := await records.scan(space, limit=BATCH):
-            await records.commit([Delete(space, record.key) for record in found])
+            changes: list[Change] = [Delete(space, record.key) for record in found]
+            if kind in BESIDE:
+                entries = {
+                    (one.space, one.key): one for record in found for one in BESIDE[kind](name.decode(), space, record)
+                }
+                changes += entries.values()
+            await records.commit(changes)
             removed += len(found)
     await records.commit([Delete(GARBAGE, left(name.decode(), kind).key)])
     return removed

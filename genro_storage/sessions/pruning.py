@@ -9,8 +9,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from ..records.base import Change, Delete, Put, RecordStore
-from .garbage import KINDS, SPACE, left
+from ..records.base import Change, Delete, Put, Record, RecordStore
+from .garbage import BESIDE, KINDS, SPACE, left
 from .garbage import THREAD as OF_THREAD
 from .graphs import Graphs, Header, header_of, in_run
 from .keys import (
@@ -236,4 +236,16 @@ async def _of_thread(records: RecordStore, inc: str) -> Sequence[str]:
     return [*spaces, blobs(inc), namespaces(inc)]
 
 
+def _run_entry(inc: str, space: str, record: Record) -> Sequence[Change]:
+    """A checkpoint that goes is not found by its run any more."""
+    if not space.startswith(graph(inc, "")):
+        return []
+    header = header_of(record.data)
+    if header.run is None:
+        return []
+    entry = in_run(inc, "", header)
+    return [Delete(entry.space, entry.key)]
+
+
 KINDS[OF_THREAD] = _of_thread
+BESIDE[OF_THREAD] = _run_entry

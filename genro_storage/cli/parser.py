@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import NoReturn
 
 from .console import PROGRAM
@@ -62,6 +63,17 @@ def add_globals(parser: argparse.ArgumentParser, *, default: object = None) -> N
     group.add_argument("--no-progress", action="store_true", default=off, help="no progress on the terminal")
 
 
+def _help_width() -> int:
+    """The columns of a help text: argparse would ask shutil, which loads three compressions with it."""
+    wanted = os.environ.get("COLUMNS", "")
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted) - 2
+    try:
+        return (os.get_terminal_size(1).columns or 80) - 2
+    except OSError:
+        return 78
+
+
 def main_parser() -> Parser:
     """The parser of what stands before the command's own arguments."""
     width = max(map(len, COMMANDS))
@@ -71,7 +83,7 @@ def main_parser() -> Parser:
         usage=f"{PROGRAM} [options] COMMAND [options] [PATH…]",
         description="Files on any storage: local names, mount:path and URLs.",
         epilog=f"commands:\n{listed}\n\n'{PROGRAM} COMMAND --help' tells all of a command.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=_help_width()),
         allow_abbrev=False,
     )
     add_globals(parser)
@@ -87,6 +99,7 @@ def verb_parser(name: str, chosen: Verb) -> Parser:
         prog=f"{PROGRAM} {name}",
         usage=f"{PROGRAM} {name} [options] {chosen.paths}".rstrip(),
         description=COMMANDS[name][1].capitalize() + ".",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=_help_width()),
         allow_abbrev=False,
     )
     chosen.options(parser)

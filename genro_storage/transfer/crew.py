@@ -6,6 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
+from . import parallel
 from .engine import Engine
 from .events import Teller
 from .files import Worker
@@ -36,6 +37,9 @@ def resume_of(landing: Landing, options: CopyOptions, report: TransferReport, fl
         wanted = report.operation == "sync" or options.journal is not None
     if not wanted or options.dry_run or landing.same or report.operation == "compare":
         return None
+    size = landing.facts.size
+    if not landing.is_tree and size is not None and size < parallel.LARGE:
+        return None  # one small file goes in one step
     from .resume import Resume
 
     return Resume(report.operation, landing, options, report, flow)

@@ -250,6 +250,13 @@ def test_help(cli: Run) -> None:
         assert ran.out.startswith(f"usage: genro-storage {name} [options]")
 
 
+def test_help_is_as_wide_as_the_terminal(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns, width in (("120", 118), ("60", 58), ("", 78), ("x", 78)):
+        monkeypatch.setenv("COLUMNS", columns)
+        lines = cli("cp", "--help").out.splitlines()
+        assert width - 20 < max(map(len, lines)) <= width
+
+
 def test_every_option_is_explained() -> None:
     for parser in (main_parser(), *(verb_parser(name, verb(name)) for name in COMMANDS)):
         assert [action.dest for action in parser._actions if not action.help] == []

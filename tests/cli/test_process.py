@@ -457,7 +457,7 @@ def test_a_start_loads_only_what_it_needs(here: Path) -> None:
             for name in ("app", "console", "failures", "parser", "places", "registry", "session")
         ),
     }
-    assert {"msgspec", "fsspec", "asyncio", "json", "logging", "inspect", "datetime"}.isdisjoint(version)
+    assert {"msgspec", "fsspec", "asyncio", "json", "logging", "inspect", "datetime", "shutil"}.isdisjoint(version)
     heavy = {"fsspec", "asyncio", "s3fs", "ssl", "yaml", "sqlite3", "email", "genro_storage.backends.memory"}
     parts = {f"genro_storage.{name}" for name in ("records", "sessions", "journal", "tempfiles", "virtual")}
     listing = loaded("ls", ".")

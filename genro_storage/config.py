@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -74,6 +73,8 @@ def parse(text: str, suffix: str, origin: str) -> object:
         except tomllib.TOMLDecodeError as error:
             raise StorageConfigError(f"{origin}: {error}") from error
     if suffix == ".json":
+        import json
+
         try:
             return json.loads(text)
         except json.JSONDecodeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Protocol
@@ -37,13 +36,19 @@ class Crc32c:
         return f"{self._value:08x}"
 
 
+def _of_hashlib(name: str) -> Hasher:
+    import hashlib  # a program that hashes nothing does not load OpenSSL
+
+    return hashlib.new(name, usedforsecurity=False)
+
+
 _BY_NAME: dict[str, Callable[[], Hasher]] = {
     "crc32c": Crc32c,
-    "md5": lambda: hashlib.md5(usedforsecurity=False),
-    "sha1": lambda: hashlib.sha1(usedforsecurity=False),
-    "blake2b": hashlib.blake2b,
-    "sha256": hashlib.sha256,
-    "sha512": hashlib.sha512,
+    "md5": lambda: _of_hashlib("md5"),
+    "sha1": lambda: _of_hashlib("sha1"),
+    "blake2b": lambda: _of_hashlib("blake2b"),
+    "sha256": lambda: _of_hashlib("sha256"),
+    "sha512": lambda: _of_hashlib("sha512"),
 }
 
 ALGORITHMS = tuple(_BY_NAME)

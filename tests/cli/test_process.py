@@ -461,7 +461,7 @@ def test_a_start_loads_only_what_it_needs(here: Path) -> None:
     heavy = {"fsspec", "asyncio", "s3fs", "ssl", "yaml", "sqlite3", "email", "genro_storage.backends.memory"}
     parts = {f"genro_storage.{name}" for name in ("records", "sessions", "journal", "tempfiles", "virtual")}
     listing = loaded("ls", ".")
-    assert (heavy | parts | {"logging", "secrets", "pickle", "genro_storage.transfer"}).isdisjoint(listing)
+    assert (heavy | parts | {"hashlib", "logging", "secrets", "pickle", "genro_storage.transfer"}).isdisjoint(listing)
     assert (heavy | parts).isdisjoint(loaded("cp", "file", "copy"))
 
 

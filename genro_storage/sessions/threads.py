@@ -11,16 +11,22 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..exceptions import CommitOutcomeUnknownError, SessionConflictError, StorageConflictError, VersionConflictError
+from ..exceptions import (
+    CommitOutcomeUnknownError,
+    SessionConflictError,
+    StorageConflictError,
+    StorageError,
+    VersionConflictError,
+)
 from ..records.base import MAX_COMMIT, Change, Check, Delete, Put, Record, RecordStore
-from .garbage import KINDS, collect, left
+from .garbage import KINDS, left
 from .garbage import THREAD as OF_THREAD
 from .keys import BUMP, THREAD, THREADS, incarnation, judged_id, quoted, timed
 from .lanes import TRIES, pause
 from .listing import Page
 from .models import pack, shown_time
 from .options import SessionOptions, micros
-from .shared import Shared, judged_limit
+from .shared import Shared, judged_limit, log
 
 _REMEMBERED = 10_000
 SLICE = 100
@@ -125,39 +131,55 @@ class Threads(Shared):
         """
         judged_id(source, "source")
         judged_id(target, "target")
+        mine: set[str] = set()
         for attempt in range(TRIES):
-            state = await self.thread(source)
+            state, there = await self.thread(source), await self.thread(target)
+            if there is not None and there.thread.inc in mine:  # the answer was lost, the copy was not
+                return True
             if state is None:
                 return False
-            if await self.thread(target) is not None:
+            if there is not None:
                 raise SessionConflictError(f"the thread {target!r} is there already", operation="copy")
+            made, born, old = await self._new(target)
+            await self._copied(state.thread.inc, made.thread)
+            bump = replace(state.bump, inc=made.thread.inc)
+            whole = Put(BUMP, quoted(target), pack(bump), expect=0, expires_at=self.thread_expiry(bump))
+            unchanged = Check(BUMP, quoted(source), expect=state.version)
             try:
-                await self._copied(state, target)
-            except (VersionConflictError, CommitOutcomeUnknownError):
+                await self.records.commit([whole, *born, unchanged])
+            except CommitOutcomeUnknownError:
+                mine.add(made.thread.inc)
+                await pause(attempt)
+            except StorageError as error:
+                await self._discarded(made.thread.inc)
+                if not isinstance(error, VersionConflictError):
+                    raise
                 await pause(attempt)
             else:
+                if old:
+                    await self._collected(old, OF_THREAD)
                 return True
         raise _restless(source)
 
-    async def _copied(self, state: ThreadState, target: str) -> None:
+    async def _copied(self, inc: str, made: Thread) -> None:
         """Under an incarnation that nobody knows, the copy is invisible until its thread is made."""
-        made, born, old = await self._new(target)
-        inc, new = state.thread.inc, made.thread.inc
         try:
             for space in await KINDS[OF_THREAD](self.records, inc):
-                await copy_space(self.records, space, self.records, space.replace(inc, new, 1))
-            await self.index_runs(made.thread)
-            bump = replace(state.bump, inc=new)
-            changes: list[Change] = [
-                Put(BUMP, quoted(target), pack(bump), expect=0, expires_at=self.thread_expiry(bump))
-            ]
-            unchanged = Check(BUMP, quoted(state.thread.thread_id), expect=state.version)
-            await self.records.commit([*changes, *born, unchanged])
-        except VersionConflictError:
-            await collect(self.records, left(new, OF_THREAD))
+                await copy_space(self.records, space, self.records, space.replace(inc, made.inc, 1))
+            await self.index_runs(made)
+        except StorageError:
+            await self._discarded(made.inc)
             raise
-        if old:
-            await self._collected(old, OF_THREAD)
+
+    async def _discarded(self, inc: str) -> None:
+        """A copy that nobody will see goes, now or with a later sweep."""
+        memory = left(inc, OF_THREAD)
+        try:
+            await self.records.commit([memory])
+        except StorageError as error:
+            log.warning("A copy of a thread that was not finished stays under %s (%s)", inc, error)
+        else:
+            await self._collected(inc, OF_THREAD)
 
     async def index_runs(self, thread: Thread) -> None:
         """Files what was copied into a new thread where the store's own indexes look for it."""

@@ -111,7 +111,7 @@ class Call:
     def _action(self) -> Action:
         """What is to be done about the one file: as if it were all that there is in a tree."""
         entry = self._entry()
-        rules = rules_of(self._landing, self._options, self._nodes, self._report)
+        rules = rules_of(self._landing, self._options, self._nodes, self._report, self._resume)
         there = []
         if (rules.skips.strategy is not SkipStrategy.NEVER or not rules.overwrite) and (
             stat := self._flow.waited(self._there)

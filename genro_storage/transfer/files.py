@@ -64,6 +64,8 @@ class Worker:
 
     def __call__(self, action: Action, opened: BackendReader | None = None) -> Outcome:
         """What came of it; errors of the storages are part of the outcome, others are raised."""
+        if self.resume is not None and (copied := self.resume.settled(action)) is not None:
+            return self._removed(action, Outcome(copied))
         looked = None if action.doubt is None else self._looked(action)
         if looked is not None and (looked.error is not None or looked.reason):
             outcome = looked
@@ -115,8 +117,8 @@ class Worker:
 
     def _replaced(self, action: Action, opened: BackendReader | None) -> Outcome:
         """A file or a link goes; what it replaces is kept before, where that is wanted."""
-        if self.resume is not None and (copied := self.resume.settled(action)) is not None:
-            return self._removed(action, Outcome(copied))
+        if action.exists and not self._options.overwrite:
+            return self._removed(action, self._tried(action, lambda attempt: self._recognised(action)))
         if self._backup is not None and (action.exists or self._single):
             backup, place = self._backup, self._landing(action)
             if not same_place(At(self._source.mount, action.entry.stat.path), place):
@@ -188,6 +190,15 @@ class Worker:
             if same_bytes(job.source, job.target, flow):
                 return Copied(facts, facts.size or 0)
             raise
+
+    def _recognised(self, action: Action) -> Copied:
+        """A file that must not be replaced, unless it is what an earlier run made and could not write down any more."""
+        facts, place = action.entry.stat, self._landing(action)
+        if action.there is None or action.there.size != facts.size:
+            raise fault(StorageExistsError, EXISTING, place)
+        if not same_bytes(At(self._source.mount, facts.path, self._source.version), place, self._flow):
+            raise fault(StorageExistsError, EXISTING, place)
+        return Copied(facts, facts.size or 0, resumed=facts.size or 0, written=place.mount.stat_file(place.path))
 
     def _landing(self, action: Action) -> At:
         if self._single:

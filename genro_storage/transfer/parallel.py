@@ -96,13 +96,13 @@ class Parts:
         def begin(**known: Any) -> PartWriter:
             return self._tried(lambda: target.mount.parts(target.path, how, **known))
 
-        writer = staging.begun(begin, self._facts, part_size, self._flow)
-        self._flow.tick_aside(staging.resumed)
-        return writer
+        return staging.begun(begin, self._facts, part_size, self._flow)
 
     def move(self, writer: PartWriter) -> None:
         """Puts all parts that the target has not yet."""
         size, held = self._facts.size or 0, writer.held
+        if self._staging is not None:
+            self._flow.tick_aside(self._staging.resumed)
         todo = iter([start for start in range(0, size, writer.part_size) if start not in held])
         crew = [
             threading.Thread(target=self._work, args=(writer, todo), name="genro-transfer-part", daemon=True)

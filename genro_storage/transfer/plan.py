@@ -70,6 +70,8 @@ class Rules(Struct, frozen=True):
 
     filters: Filters = Filters()
     overwrite: bool = True
+    resumed: bool = False
+    """An earlier run may have made what exists and is not to be overwritten: whoever does it looks."""
     symlinks: Links = "follow"
     empty_dirs: bool = True
     holds_both: bool = False
@@ -264,7 +266,7 @@ class _Plan:
             return Action(kind, entry, there=there.stat, doubt=verdict)
         if verdict is not None:
             return Action("skip", entry, verdict)
-        if not self.rules.overwrite:
+        if not self.rules.overwrite and (kind == "link" or not self.rules.resumed):
             return Action("fail", entry, error=StorageExistsError(EXISTING))
         return Action(kind, entry, there=there.stat)
 

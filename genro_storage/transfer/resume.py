@@ -66,8 +66,7 @@ class Resume:
             StorageConfigError, StorageUnavailableError: the journal that was asked for cannot be used.
         """
         names = [action.entry.relpath for action in actions if self._matters(action)]
-        if names and not self._asked:
-            self._asked = True
+        if names:
             self._take()
         for start in range(0, len(names), PAGE):
             self._known.update(self._told(lambda job, at=start: job.done(names[at : at + PAGE])) or {})  # type: ignore[misc]
@@ -76,9 +75,22 @@ class Resume:
         if action.kind != "copy":
             return False
         size = action.entry.stat.size
-        return self._landing.is_tree or ((size is None or size >= parallel.LARGE) and not self._moves_whole)
+        return self._landing.is_tree or self._is_large(size)
+
+    def _is_large(self, size: int | None) -> bool:
+        return (size is None or size >= parallel.LARGE) and not self._moves_whole
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether an earlier run began this; asked before the first action it takes the job at once."""
+        if self._landing.is_tree or self._is_large(self._landing.facts.size):
+            self._take()
+        return self._report.resumed
 
     def _take(self) -> None:
+        if self._asked:
+            return
+        self._asked = True
         given = self._options.journal
         try:
             self._journal = journal_of(given)
@@ -169,8 +181,10 @@ class Resume:
     def staged(self, relpath: str) -> Staged | None:
         return self._told(lambda job: job.staged(relpath))
 
-    def stage(self, staged: Staged) -> None:
+    def stage(self, staged: Staged) -> bool:
+        """Whether it is in the journal now."""
         self._told(lambda job: job.stage(staged))
+        return self._job is not None and self.lost is None
 
     def receipt(self, relpath: str, offset: int, receipt: str) -> None:
         self._told(lambda job: job.receipt(relpath, offset, receipt))

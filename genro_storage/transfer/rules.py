@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..types import Place
 from .landing import Landing
 from .options import CopyOptions
@@ -10,8 +12,17 @@ from .plan import Entry, Rules
 from .report import TransferReport
 from .skips import Skips, SkipStrategy
 
+if TYPE_CHECKING:
+    from .resume import Resume
 
-def rules_of(landing: Landing, options: CopyOptions, nodes: tuple[Place, Place], report: TransferReport) -> Rules:
+
+def rules_of(
+    landing: Landing,
+    options: CopyOptions,
+    nodes: tuple[Place, Place],
+    report: TransferReport,
+    resume: Resume | None = None,
+) -> Rules:
     """`nodes`: places of the kind that the user's functions are to see; what `filter` raises goes into the report."""
     mount, comparing = landing.target.mount, report.operation == "compare"
     ask, skip_fn = options.filter, options.skip_fn
@@ -27,6 +38,7 @@ def rules_of(landing: Landing, options: CopyOptions, nodes: tuple[Place, Place],
     return Rules(
         options.filters(),
         options.overwrite,
+        resume is not None and not options.overwrite and resume.is_resumed,
         options.symlinks,
         options.empty_dirs and mount.can("mkdir") and not comparing,
         holds_both=comparing or not mount.features.real_dirs,

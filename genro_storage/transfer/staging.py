@@ -32,7 +32,7 @@ class Staging:
         self._target = target
         self._staged: Staged | None = None
         self._receipts: dict[int, str] = {}
-        self._looked = False
+        self._looked = self._known_to_others = False
         self.resumed = 0
         """Bytes that were there when it was opened again."""
 
@@ -46,6 +46,7 @@ class Staging:
         if staged is not None and staged.source == state(facts) and staged.target == shown(self._target):
             try:
                 writer = begin(part_size=staged.part_size, token=staged.token, receipts=staged.receipts)
+                self._known_to_others = True
                 self.resumed = sum(min(writer.part_size, (facts.size or 0) - offset) for offset in writer.held)
                 return writer
             except StorageUnavailableError:
@@ -61,7 +62,7 @@ class Staging:
             self._forget()
         writer = begin(part_size=part_size)
         self._staged = Staged(self._relpath, shown(self._target), writer.token, writer.part_size, state(facts))
-        self._resume.stage(self._staged)
+        self._known_to_others = self._resume.stage(self._staged)
         return writer
 
     def _known(self) -> Staged | None:
@@ -94,7 +95,7 @@ class Staging:
     def _is_kept(self, error: BaseException) -> bool:
         """Whether nothing is wrong with what was staged: somebody stopped it, or the storage was out of reach."""
         if self._resume.lost is not None:
-            return True  # whoever has the job now goes on with it
+            return self._known_to_others  # whoever has the job now goes on with it
         stopped = not isinstance(error, StorageError) or isinstance(error, (TransferCancelled, StorageUnavailableError))
         return stopped and self._resume.remembers
 

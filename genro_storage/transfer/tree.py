@@ -82,7 +82,7 @@ class Tree:
         self, source: Listing, first: Entry | None, target: TargetListing, deletions: Deletions | None
     ) -> Iterator[Action]:
         landing = self._landing
-        rules = rules_of(landing, self._options, self._nodes, self._report)
+        rules = rules_of(landing, self._options, self._nodes, self._report, self.resume)
         if self._report.operation == "compare":
             return findings(actions(source.entries(), target.entries(), rules))
         plan = planned(source, target, rules, deletions)

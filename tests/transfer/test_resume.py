@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from genro_storage import StorageManager, transfer
 from genro_storage.backends.local import LocalStorage
@@ -20,6 +21,7 @@ from genro_storage.exceptions import (
     StorageConflictError,
     StorageCorruptedError,
     StorageError,
+    StorageExistsError,
     StorageTransferError,
     StorageUnavailableError,
     TransferCancelled,
@@ -198,6 +200,24 @@ def test_t38_ranges_of_a_part_file_are_hashed_again(
     assert target.get("g")[0] == DATA
 
 
+def test_t38_part_files_are_hashed_without_crc32c(
+    tmp_path: Path, journal: Journal, memory: Mount, stopping: Callable[[int], Stop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genro_storage.hashing.computable", lambda name: name != "crc32c")
+    target = local_mount("t", tmp_path / "t")
+    memory.put("f", DATA)
+    half(journal, stopping, memory, target)
+    (hidden,) = (tmp_path / "t").glob(".genro-*")
+    (info,) = journal.jobs()
+    (staged,) = journal.staged(info.id)
+    with hidden.open("r+b") as file:
+        file.seek(min(staged.receipts) + 5)
+        file.write(b"spoilt")
+    report = copied(journal, memory, target)
+    assert target.get("g")[0] == DATA
+    assert report.bytes_resumed == PART * (len(staged.receipts) - 1)
+
+
 def test_killed_after_the_commit_and_before_the_journal_knew(
     tmp_path: Path, journal: Journal, memory: Mount, parts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,12 +386,39 @@ def test_a_listing_that_tells_no_etag_is_no_reason_to_copy_again(
     made = plant(local)
     target, store = objects("t")
     listed = store._listed
-    monkeypatch.setattr(store, "_listed", lambda stat: transfer.call.replace(listed(stat), etag=None, hashes={}))
+    monkeypatch.setattr(store, "_listed", lambda stat: replace(listed(stat), etag=None, hashes={}))
     interrupted("copy", local, target, journal=journal)
     before = sum(name == "put" for name, _ in store.calls)
     transfer.copy(at(local, "d"), at(target, "e"), journal=journal)
     assert sum(name == "put" for name, _ in store.calls) == len(made) >= before
     assert {path: store.keys[f"e/{path}"][0] for path in made} == made
+
+
+@pytest.mark.parametrize("ability", ["atomic", "none"])
+def test_t03_what_must_not_be_overwritten_is_ours(
+    journal: Journal, local: Mount, monkeypatch: pytest.MonkeyPatch, ability: str
+) -> None:
+    """What the interrupted run made is no obstacle, nor is what it could not write down; what others made is one."""
+    made = plant(local)
+    target, store = objects("t", if_absent=ability)
+    other = max(made)
+    store.set(f"e/{other}", bytes(len(made[other])))
+    with monkeypatch.context() as patched:
+        commit = Job.commit
+
+        def late(self: Job, path: str, done: Any) -> None:
+            if path[-1] != "7":
+                commit(self, path, done)
+
+        patched.setattr(Job, "commit", late)
+        interrupted("copy", local, target, journal=journal, overwrite=False)
+    assert {path[-1] for path in files(target, "e")} > {"7"}
+    with pytest.raises(StorageTransferError, match="1 failed") as caught:
+        transfer.copy(at(local, "d"), at(target, "e"), journal=journal, overwrite=False)
+    assert caught.value.report is not None
+    assert [failure.relpath for failure in caught.value.report.failures] == [other]
+    assert isinstance(caught.value.__cause__, StorageExistsError)
+    assert files(target, "e") == {**made, other: bytes(len(made[other]))}
 
 
 def test_failed_entries_keep_the_job(journal: Journal, memory: Mount, tmp_path: Path) -> None:
@@ -628,7 +675,7 @@ def _identity(journal: Journal, source: Mount, target: Mount) -> dict[str, Any]:
     from genro_storage.transfer.landing import landed
     from genro_storage.transfer.resume import Resume
 
-    options = CopyOptions(journal=journal, **SMALL)  # type: ignore[arg-type]
+    options = CopyOptions(journal=journal, **SMALL)
     landing = landed(at(source, "f"), at(target, "g"), options, slash=False)
     return Resume("copy", landing, options, TransferReport("copy", "", "", ""), crew.flow_of(options))._identity()
 

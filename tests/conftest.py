@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
 import pytest
@@ -102,6 +102,12 @@ def addresses(server: S3Server) -> Iterator[S3Endpoint]:
 def seaweedfs() -> Iterator[S3Endpoint]:
     """SeaweedFS, the first choice: signatures, atomic conditions, versions. One per test process."""
     yield from addresses(SeaweedFS())
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_bucket(seaweedfs: S3Endpoint) -> Mapping[str, str]:
+    """The options of one bucket for all who take a `path` of their own in it."""
+    return seaweedfs.options(seaweedfs.make_bucket())
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,9 @@
-"""The suites that ship with the package: variants of mounts, real S3 servers, and every pair of storages."""
+"""The suite of backends: variants of mounts, real S3 servers, and each type in its place."""
 
 from __future__ import annotations
 
 import itertools
 import uuid
-import zipfile
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -16,10 +15,8 @@ from genro_storage import table
 from genro_storage.backends import _BUILTIN as BUILTIN
 from genro_storage.backends import StorageBackend
 from genro_storage.config import Config
-from genro_storage.testing import OBJECT_STORE, BackendSuite, TransferSuite
-from genro_storage.testing.transfer_sync import GIVEN, SyncTransfers
+from genro_storage.testing import OBJECT_STORE, BackendSuite
 from tests.servers.s3 import S3Endpoint
-from tests.servers.samba import Samba
 
 
 def backend_of(**entry: Any) -> StorageBackend:
@@ -76,11 +73,6 @@ _numbers = itertools.count(1)
 def entry_in(bucket: Mapping[str, str]) -> Mapping[str, str]:
     """A mount entry of a place of its own in a bucket that all cases share."""
     return {"type": "s3", **bucket, "path": f"case {next(_numbers)}"}
-
-
-@pytest.fixture(scope="session")
-def seaweedfs_bucket(seaweedfs: S3Endpoint) -> Mapping[str, str]:
-    return seaweedfs.options(seaweedfs.make_bucket())
 
 
 @pytest.fixture(scope="session")
@@ -201,122 +193,9 @@ SUITES = {
 def test_every_type_has_its_suite() -> None:
     """So that each has its line in the table that a run of all tests prints at its end.
 
-    But for sessions: nobody can write its files, whose names and contents its store decides (tests/sessions/test_files).
+    But for sessions: nobody can write its files; its store decides names and contents (tests/sessions/test_files).
     """
     assert set(SUITES) == set(BUILTIN) - {"sessions"}
     for place in SUITES.values():
         module, _, name = place.partition(":")
         assert issubclass(getattr(import_module(f"tests.{module}"), name), BackendSuite)
-
-
-# --- pairs ---
-
-
-class FromLocal:
-    @pytest.fixture
-    def source(self, tmp_path: Path) -> Mapping[str, object]:
-        return {"type": "local", "path": str(tmp_path / "source"), "create": True}
-
-
-class ToLocal:
-    @pytest.fixture
-    def target(self, tmp_path: Path) -> Mapping[str, object]:
-        return {"type": "local", "path": str(tmp_path / "target"), "create": True}
-
-
-class FromMemory:
-    @pytest.fixture
-    def source(self) -> Mapping[str, object]:
-        return {"type": "memory"}
-
-
-class ToMemory:
-    @pytest.fixture
-    def target(self) -> Mapping[str, object]:
-        return {"type": "memory"}
-
-
-class FromS3:
-    emptied_stay = True
-    longest_source_name = 255
-
-    @pytest.fixture
-    def source(self, seaweedfs_bucket: Mapping[str, str]) -> Mapping[str, object]:
-        return entry_in(seaweedfs_bucket)
-
-
-class ToS3:
-    @pytest.fixture
-    def target(self, seaweedfs_bucket: Mapping[str, str]) -> Mapping[str, object]:
-        return entry_in(seaweedfs_bucket)
-
-
-class TestLocalToLocal(FromLocal, ToLocal, TransferSuite):
-    pass
-
-
-class TestLocalToMemory(FromLocal, ToMemory, TransferSuite):
-    pass
-
-
-class TestLocalToS3(FromLocal, ToS3, TransferSuite):
-    pass
-
-
-class TestMemoryToLocal(FromMemory, ToLocal, TransferSuite):
-    pass
-
-
-class TestMemoryToMemory(FromMemory, ToMemory, TransferSuite):
-    pass
-
-
-class TestMemoryToS3(FromMemory, ToS3, TransferSuite):
-    pass
-
-
-class TestS3ToLocal(FromS3, ToLocal, TransferSuite):
-    pass
-
-
-class TestS3ToMemory(FromS3, ToMemory, TransferSuite):
-    pass
-
-
-class TestS3ToS3(FromS3, ToS3, TransferSuite):
-    pass
-
-
-class FromZip:
-    """An archive as a source: it is made before it is mounted."""
-
-    writable_source = False
-
-    @pytest.fixture
-    def source(self, tmp_path: Path) -> Mapping[str, object]:
-        with zipfile.ZipFile(tmp_path / "given.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-            for path, data in GIVEN.items():
-                archive.writestr(f"d/{path}", data)
-        return {"type": "zip", "file": str(tmp_path / "given.zip")}
-
-
-class TestZipToLocal(FromZip, ToLocal, SyncTransfers):
-    pass
-
-
-class TestZipToMemory(FromZip, ToMemory, SyncTransfers):
-    pass
-
-
-class TestZipToS3(FromZip, ToS3, SyncTransfers):
-    pass
-
-
-class TestMemoryToSmb(FromMemory, TransferSuite):
-    """A target that takes names which differ only in case for one. Other cases use names that SMB has not."""
-
-    locals().update({name: None for name in dir(TransferSuite) if name.startswith("test_") and "_t25_" not in name})
-
-    @pytest.fixture
-    def target(self, samba: Samba) -> Mapping[str, object]:
-        return {"type": "smb", **samba.options(samba.make_root())}

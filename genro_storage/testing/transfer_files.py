@@ -47,6 +47,8 @@ class Transfers:
     """The source goes on listing directories that were emptied (SeaweedFS)."""
     longest_source_name: ClassVar[int | None] = None
     """The source refuses longer names (SeaweedFS 255)."""
+    odd_name: ClassVar[str] = "a b#?.bin"
+    """A name that the source can hold and that must be escaped in URLs (WsgiDAV loses what follows a "?")."""
 
     @pytest.fixture
     def source(self) -> Mapping[str, Any]:
@@ -97,12 +99,12 @@ class FileTransfers(Transfers):
     @pytest.mark.parametrize("size", [0, 1, 70_000, LARGE])
     def test_t02_file_to_missing_path(self, src: StorageNode, dst: StorageNode, size: int) -> None:
         data = payload(size)
-        (src / "a b#?.bin").write_bytes(data)
-        node = (src / "a b#?.bin").copy_to(dst / "new/dir/file[1]*.bin")
+        (src / self.odd_name).write_bytes(data)
+        node = (src / self.odd_name).copy_to(dst / "new/dir/file[1]*.bin")
         assert node == dst / "new/dir/file[1]*.bin"
         assert node.read_bytes() == data
         assert held(dst) == {"new/dir/file[1]*.bin": data}
-        assert (src / "a b#?.bin").read_bytes() == data
+        assert (src / self.odd_name).read_bytes() == data
 
     @pytest.mark.parametrize("size", [3, LARGE])
     def test_t03_file_to_existing_file(self, src: StorageNode, dst: StorageNode, size: int) -> None:
@@ -156,10 +158,13 @@ class FileTransfers(Transfers):
 
     def test_t10_hard_link(self, src: StorageNode) -> None:
         real = src.resolved_path
-        if real is None:
-            assert not src.mount.can("symlink")
-            return
         fill(src, {"f": payload(5000)})
+        if real is None:
+            if src.mount.can("symlink"):  # links, but none that are hard
+                (src / "g").symlink_to(src / "f")
+                (src / "f").copy_to(src / "g")
+            assert (src / "f").read_bytes() == payload(5000)
+            return
         os.link(os.path.join(real, "f"), os.path.join(real, "g"))
         (src / "f").copy_to(src / "g")
         (src / "f").move_to(src / "g")

@@ -16,7 +16,7 @@ from ..mount import Mount
 from ..types import Place, Stat
 from .flow import Flow
 from .ordered import in_order
-from .places import At, fault, is_within, placed, real_path
+from .places import At, both_local, fault, is_within, led_to, placed
 from .plan import Action, Entry, Rules, actions
 
 
@@ -54,7 +54,7 @@ class Listing:
         self._follow = follow
         self._linked = linked
         self._watcher = watcher
-        self._avoided = () if avoid is None or (real := real_path(avoid)) is None else (real,)
+        self._avoided = _avoided(place, avoid) if follow and avoid is not None else ()
         self._started: Iterator[Entry] = iter(())
         self._disorder = False
 
@@ -146,7 +146,7 @@ class Listing:
     def _descended(self, entry: Entry, by_level: bool, above: tuple[str, ...]) -> Iterator[Entry]:
         """A link to a directory and what is below it, unless that would come back to where it started."""
         link = At(self._place.mount, entry.stat.path)
-        here, parent = real_path(link), real_path(At(link.mount, paths.parent(link.path)))
+        here, parent = led_to(link), led_to(At(link.mount, paths.parent(link.path)))
         if here is None or parent is None:
             error: StorageError = fault(UnsupportedOperation, "where this link leads cannot be told", link)
             yield self._entry(entry.stat, True, error)
@@ -163,6 +163,14 @@ class Listing:
             yield from self._below(link.path, by_level, above, True)
         except StorageError as failure:
             yield self._entry(entry.stat, True, failure, unlisted=True)
+
+
+def _avoided(place: Place, avoid: Place) -> tuple[str, ...]:
+    """Where no followed link may lead; nothing, where links of this storage cannot."""
+    if not both_local(place.mount, avoid.mount) and place.mount.backend.storage_id != avoid.mount.backend.storage_id:
+        return ()
+    there = led_to(avoid)
+    return () if there is None else (there,)
 
 
 class Trouble(NamedTuple):

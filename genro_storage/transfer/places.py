@@ -6,11 +6,14 @@ import os
 from typing import NamedTuple, TypeVar
 
 from .. import paths
-from ..exceptions import StorageError
+from ..exceptions import StorageError, StorageNotFoundError
 from ..mount import Mount
 from ..types import Place
 
 Error = TypeVar("Error", bound=StorageError)
+
+MOST_LINKS = 40
+"""On the way to one place, as Linux has it: more are a circle."""
 
 
 class At(NamedTuple):
@@ -88,6 +91,46 @@ def real_path(place: Place) -> str | None:
     """The path in the local file system with all links resolved; None where there is none."""
     local = place.mount.local_path(place.path)
     return None if local is None else os.path.realpath(local)
+
+
+def led_to(place: Place) -> str | None:
+    """Where a place really is: `real_path`, else the storage's own path; None where links lead out of the mount."""
+    if place.mount.local_path("") is not None:
+        return real_path(place)
+    if not place.mount.can("readlink"):
+        return None
+    top = place.mount.backend.native_path("")
+    pending, found, links = place.path.split("/")[::-1], list[str](), 0
+    while pending:
+        part = pending.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            if not found:
+                return None
+            found.pop()
+            continue
+        text = _link_at(place.mount, "/".join([*found, part]))
+        if text is None:
+            found.append(part)
+            continue
+        links += 1
+        if text.startswith("/"):
+            if not is_within(text, top):
+                return None
+            found, text = [], text[len(top) :]
+        if links > MOST_LINKS:
+            return None
+        pending += text.split("/")[::-1]
+    return place.mount.backend.native_path("/".join(found))
+
+
+def _link_at(mount: Mount, path: str) -> str | None:
+    """What a link says; None for anything else, and where nothing is."""
+    try:
+        return mount.readlink(path) if mount.stat(path).is_symlink else None
+    except StorageNotFoundError:
+        return None
 
 
 def is_within(path: str, directory: str) -> bool:

@@ -68,7 +68,7 @@ class Skips(NamedTuple):
         if strategy is SkipStrategy.EXISTS:
             return EXISTS
         if strategy is SkipStrategy.NEWER:
-            if _not_older(there, here):
+            if self.not_older(there, here):
                 return NEWER
             return Doubt.TIME if self.upload_times and None not in (here.mtime, there.mtime) else None
         if here.size is None or here.size != there.size:
@@ -83,6 +83,14 @@ class Skips(NamedTuple):
     def upload_times(self) -> bool:
         """The source lists times of upload, and the target those that its files had before."""
         return not self.source.real_dirs and self.source.keeps_mtime and _lists_own_times(self.target)
+
+    def not_older(self, there: Stat, here: Stat) -> bool:
+        """Whether the target is not older; one of equal size whose clock is only too coarse to tell is not either."""
+        if there.mtime is None or here.mtime is None:
+            return False
+        return there.mtime >= here.mtime or (
+            here.size is not None and here.size == there.size and self.same_time(here.mtime, there.mtime)
+        )
 
     def _by_time(self, here: Stat, there: Stat) -> str | Doubt | None:
         if here.mtime is None or there.mtime is None:
@@ -111,10 +119,6 @@ class Skips(NamedTuple):
 def _lists_own_times(features: Features) -> bool:
     """Whether a listing tells the time that a file was given; an object store's tells when it was uploaded."""
     return features.keeps_mtime and features.real_dirs
-
-
-def _not_older(there: Stat, here: Stat) -> bool:
-    return there.mtime is not None and here.mtime is not None and there.mtime >= here.mtime
 
 
 def _equal(here: Stat, there: Stat) -> bool:
@@ -148,7 +152,7 @@ def _seen_time(skips: Skips, source: Place, there: Stat) -> Seen:
     if here.mtime is None or there.mtime is None:
         return Seen()
     if skips.strategy is SkipStrategy.NEWER:
-        return Seen(NEWER if there.mtime >= here.mtime else None)
+        return Seen(NEWER if skips.not_older(there, here) else None)
     return Seen(SAME_TIME if here.size == there.size and skips.same_time(here.mtime, there.mtime) else None)
 
 

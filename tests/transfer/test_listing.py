@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from genro_storage import transfer
+from genro_storage.backends.sftp import SftpBackend
 from genro_storage.exceptions import (
     StorageExistsError,
     StoragePathError,
@@ -21,6 +24,7 @@ from genro_storage.transfer import listing
 from genro_storage.transfer.listing import Listing, OutOfOrder, TargetListing, planned
 from genro_storage.transfer.plan import Rules
 from genro_storage.types import Stat
+from tests.servers.sshd import Sshd
 
 from .stores import ObjectStore, objects
 from .trees import at, files, plant
@@ -381,3 +385,42 @@ def test_planned_needs_no_memory_where_order_is_our_own(local: Mount, memory: Mo
     assert not source.claims_order
     source.start(), target.start()
     assert [action.kind for action in planned(source, target, Rules())] == ["copy"]
+
+
+# --- links of a server ---
+
+
+@pytest.fixture
+def server(sshd: Sshd) -> Iterator[tuple[Mount, Path]]:
+    """A mount of a directory that only a server can resolve, and where it is on this machine."""
+    root = sshd.make_root()
+    with closing(SftpBackend(SftpBackend.Options(**sshd.options(root)))) as backend:
+        yield Mount("far", backend), sshd.local(root)
+
+
+def test_t23_links_of_a_server(server: tuple[Mount, Path], memory: Mount) -> None:
+    """Directories inside are followed, over links on the way too; what leads out or round in a circle fails alone."""
+    far, base = server
+    plant(far, src__a=b"a", src__d__x=b"x", elsewhere__y=b"y")
+    (base / "src/to_dir").symlink_to("../elsewhere")
+    (base / "elsewhere/deeper").symlink_to("../src/d")
+    (base / "src/d/up").symlink_to("..")
+    (base / "src/out").symlink_to("../..")
+    (base / "src/one").symlink_to("two")
+    (base / "src/two").symlink_to("one")
+    with pytest.raises(StorageTransferError) as caught:
+        transfer.copy(at(far, "src"), at(memory, "dst"))
+    assert sorted(one.relpath for one in caught.value.report.failures) == [
+        *("d/up", "one", "out", "to_dir/deeper/up", "two")
+    ]
+    assert files(memory, "dst") == {"a": b"a", "d/x": b"x", "to_dir/y": b"y", "to_dir/deeper/x": b"x"}
+
+
+def test_t12_no_link_of_a_server_leads_into_the_target(server: tuple[Mount, Path]) -> None:
+    far, base = server
+    plant(far, src__a=b"a", dst__b=b"b")
+    (base / "src/there").symlink_to("../dst")
+    with pytest.raises(StorageTransferError) as caught:
+        transfer.copy(at(far, "src"), at(far, "dst"))
+    assert [one.relpath for one in caught.value.report.failures] == ["there"]
+    assert files(far, "dst") == {"a": b"a", "b": b"b"}

@@ -85,6 +85,15 @@ def test_mtime_by_what_the_stores_keep(source: Features, target: Features, diffe
     assert judged("mtime", stat(5, 100.0), stat(5, 100.0 + difference), source, target) == verdict
 
 
+def test_newer_is_as_fine_as_the_coarser_clock() -> None:
+    """A target that cuts the fraction off is older for ever; what has another size may be another file."""
+    assert judged("newer", stat(5, 100.5), stat(5, 100.0), DISK, COARSE) == "newer"
+    assert judged("newer", stat(5, 100.5), stat(6, 100.0), DISK, COARSE) is None
+    assert judged("newer", stat(5, 100.5), stat(5, 98.4), DISK, COARSE) is None
+    assert judged("newer", stat(5, 100.5), stat(5, 100.4), DISK, DISK) is None
+    assert judged("newer", stat(None, 100.5), stat(None, 100.0), DISK, COARSE) is None
+
+
 def test_newer_looks_at_an_objects_own_time() -> None:
     assert judged("newer", stat(5, 200.0), stat(5, 100.0), OBJECTS, DISK) is Doubt.TIME
     assert judged("newer", stat(5, 200.0), stat(5, 300.0), OBJECTS, DISK) == "newer"

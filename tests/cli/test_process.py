@@ -454,7 +454,7 @@ def test_a_start_loads_only_what_it_needs(here: Path) -> None:
         *("genro_storage", "genro_storage.exceptions", "genro_storage.cli"),
         *(
             f"genro_storage.cli.{name}"
-            for name in ("app", "console", "failures", "places", "session")
+            for name in ("app", "console", "failures", "parser", "places", "registry", "session")
         ),
     }
     assert {"argparse", "msgspec", "fsspec", "asyncio", "json", "inspect", "datetime", "shutil"}.isdisjoint(version)

@@ -1,0 +1,1 @@
+"""One database of every layout of sessions that was released."""

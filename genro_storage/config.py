@@ -6,9 +6,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from .exceptions import StorageConfigError, StorageConfigNotFoundError, StorageDriverError
 
@@ -19,11 +20,10 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Struct, frozen=True):
     """What one source says: entries in its order, where its relative paths begin, and what to call it in errors."""
 
-    mounts: list[dict[str, Any]] = field(default_factory=list)
+    mounts: list[dict[str, Any]] = []
     urls: bool = False
     builtin_mounts: bool = False
     directory: str = ""

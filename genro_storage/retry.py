@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -39,6 +38,8 @@ class RetryPolicy(NamedTuple):
         if error.retry_after is not None:
             return min(self.max_delay, error.retry_after)
         longest: float = min(self.max_delay, FIRST_DELAY * 2 ** min(attempt, 30))
+        import random
+
         return longest * random.random()  # jitter needs no secrecy
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -34,8 +33,7 @@ _OWN = {"http": ("base_url",), "temp": ("max_file_size", "quota")}
 """Type → common keys that it understands in its own way."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One mount as configured: what was given (interpolated), and what the common keys mean."""
 
     name: str
@@ -68,12 +66,11 @@ class Entry:
         return place if isinstance(place, str) and _RELATIVE.match(place) else None
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """Names → mounts, in configuration order."""
 
-    entries: Mapping[str, Entry] = field(default_factory=lambda: MappingProxyType({}))
-    mounts: Mapping[str, Mount] = field(default_factory=lambda: MappingProxyType({}))
+    entries: Mapping[str, Entry] = MappingProxyType({})
+    mounts: Mapping[str, Mount] = MappingProxyType({})
 
     def with_entries(self, new: Mapping[str, Entry], builder: Builder) -> Table:
         """A table that also has `new`, same names replaced; mounts whose entry and parents stay are kept."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -191,7 +190,7 @@ class LocalWriter:
         return "." if self._at is not None else os.path.dirname(self._name)
 
     def _new_hidden(self) -> str:
-        return os.path.join(os.path.dirname(self._name), f"{HIDDEN}{random.getrandbits(50):010x}")
+        return os.path.join(os.path.dirname(self._name), f"{HIDDEN}{os.urandom(5).hex()}")
 
     def _born(self, named: bool) -> int:
         # Nobody may read what is to replace a private file before it has that file's mode.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -34,11 +33,15 @@ class Receipt(NamedTuple):
     other: str = ""
 
     def __str__(self) -> str:
+        import json
+
         return json.dumps(self)
 
     @classmethod
     def read(cls, text: str) -> Receipt:
         """The receipt that was told as text; `ValueError` for what is none."""
+        import json
+
         return cls(*json.loads(text))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +23,7 @@ def built(
     """
     kind = cls.Options
     keyword_only = kind is Options and cls.__init__ is not StorageBackend.__init__
-    known = _keywords(cls) if keyword_only else tuple(_annotations(kind))
+    known = _keywords(cls) if keyword_only else _annotations(kind)
     keys = _canonical(name, given, cls.aliases, known, spellings)
     _require(keys, cls, kind, keyword_only)
     if keyword_only:
@@ -40,10 +38,18 @@ def built(
 
 def _opened(cls: Any, keys: Mapping[str, Any], context: Context) -> StorageBackend:
     options = convert(keys, cls.Options)
-    takes_context = "context" in inspect.signature(cls.__init__).parameters
-    backend: StorageBackend = cls(options, context) if takes_context else cls(options)
+    backend: StorageBackend = cls(options, context) if _takes_context(cls.__init__) else cls(options)
     backend.context = context
     return backend
+
+
+def _takes_context(init: Any) -> bool:
+    if hasattr(init, "__code__") and not hasattr(init, "__wrapped__"):
+        code = init.__code__
+        return "context" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    import inspect  # loads what parses Python
+
+    return "context" in inspect.signature(init).parameters
 
 
 def _switched(cls: Any, keys: dict[str, Any], context: Context) -> StorageBackend:
@@ -64,21 +70,15 @@ def _switched(cls: Any, keys: dict[str, Any], context: Context) -> StorageBacken
 
 
 def _keywords(cls: Any) -> tuple[str, ...]:
+    import inspect
+
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
 
-def _annotations(kind: Any) -> Mapping[str, Any]:
-    return (
-        inspect.get_annotations(kind)
-        if not hasattr(kind, "__mro__")
-        else {
-            key: None
-            for base in reversed(kind.__mro__)
-            for key in inspect.get_annotations(base)
-            if not key.startswith("_")
-        }
-    )
+def _annotations(kind: type) -> tuple[str, ...]:
+    annotations = (key for base in reversed(kind.__mro__) for key in getattr(base, "__annotations__", ()))
+    return tuple(key for key in annotations if not key.startswith("_"))
 
 
 def _canonical(
@@ -89,6 +89,8 @@ def _canonical(
         canonical = aliases.get(key, key)
         if canonical not in known:
             spellings = [*known, *(alias for alias, target in aliases.items() if target in known), *others]
+            import difflib
+
             near = difflib.get_close_matches(key, spellings, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(spellings))}"
             raise StorageConfigError(f"unknown key '{key}' for type '{name}'{hint}")
@@ -100,6 +102,8 @@ def _canonical(
 
 def _require(keys: Mapping[str, Any], cls: Any, kind: Any, keyword_only: bool) -> None:
     if keyword_only:
+        import inspect
+
         parameters = inspect.signature(cls.__init__).parameters.values()
         needed = [p.name for p in parameters if p.name in _keywords(cls) and p.default is p.empty]
     else:

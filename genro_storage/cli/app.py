@@ -16,7 +16,6 @@ from .. import __version__
 from ..exceptions import StorageError, StorageWarning
 from .console import PROGRAM, Console, flush
 from .failures import CLOSED_PIPE, OK, USAGE, CommandError, Interrupted
-from .parser import main_parser, parse_verb, split_paths
 from .places import Places
 from .session import Session
 
@@ -95,6 +94,11 @@ def _usable_streams() -> None:
 
 
 def _command(arguments: list[str]) -> int:
+    if arguments == ["--version"]:  # what scripts ask first waits for no parser
+        print(f"{PROGRAM} {__version__}")
+        return OK
+    from .parser import main_parser, parse_verb, split_paths
+
     parser = main_parser()
     arguments, paths = split_paths(arguments)
     try:

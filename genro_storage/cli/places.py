@@ -68,7 +68,7 @@ class Places:
     def configure(self) -> StorageManager:
         """The manager with the configured and the built-in mounts."""
         if not self._configured:
-            from dataclasses import replace
+            from msgspec.structs import replace
 
             from .. import config
 

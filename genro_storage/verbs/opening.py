@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ..backends.base import BackendWriter
 from ..compression import CompressedWriter, algorithm, decompressed
 from ..exceptions import StorageNotFoundError, UnsupportedOperation
-from ..streams import READ_AHEAD, BinaryWriter, RawEditor, RawReader, TextWriter, drop
+from ..streams import READ_AHEAD, BinaryWriter, RawEditor, RawReader, TextWriter
 from . import content, versions
 from .versions import Which
 
 if TYPE_CHECKING:
     from ..nodes import StorageNode
-
-SPOOL = 8 << 20
 
 
 class Text(NamedTuple):
@@ -30,7 +27,7 @@ class Text(NamedTuple):
     def wrapped(self, file: Any) -> io.TextIOWrapper:
         """A text file over a binary one."""
         encoding, errors = self.encoding or "utf-8", self.errors or "strict"
-        if isinstance(file, (BinaryWriter, StagedFile)):
+        if hasattr(file, "abandon"):  # what is written becomes the content in one step
             return TextWriter(file, encoding, errors, self.newline)
         return io.TextIOWrapper(file, encoding, errors, self.newline)
 
@@ -136,42 +133,7 @@ def _editing(node: StorageNode, kind: str, plus: bool, options: dict[str, Any]) 
         mount.judge(node.path, "open")
         if kind == "x" and node.exists:
             raise node.already_exists()
+        from .staged import StagedFile  # loads tempfile, and that shutil with every compression
+
         return StagedFile(node, how)
     return io.BufferedRandom(RawEditor(mount.edit(node.path, kind + "+"), reads=True))
-
-
-class StagedFile(tempfile.SpooledTemporaryFile[bytes]):
-    """``w+`` and ``x+``: a private file that becomes the node's content when closed, in one step."""
-
-    def __init__(self, node: StorageNode, options: dict[str, Any]) -> None:
-        self._node, self._options = node, options
-        self._abandoned = False
-        self.target = node.fullpath
-        super().__init__(max_size=SPOOL)
-
-    def abandon(self) -> None:
-        """Closing then only closes."""
-        self._abandoned = True
-
-    def discard(self) -> None:
-        """Gives up what was written; the old bytes stay."""
-        self.abandon()
-        self.close()
-
-    def close(self) -> None:
-        if self.closed:
-            return
-        try:
-            if not self._abandoned:
-                self.seek(0)
-                content.write_from(self._node, self, self._options)
-        finally:
-            super().close()
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if kind is not None:
-            self.abandon()
-        self.close()
-
-    def __del__(self) -> None:
-        drop(self, self.target)

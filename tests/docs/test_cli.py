@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ from genro_storage.cli.failures import (
     REFUSED,
     USAGE,
 )
-from genro_storage.cli.parser import Parser, add_globals, main_parser, verb_parser
+from genro_storage.cli.parser import Parser, add_globals, main_parser, parse_verb, split_paths, verb_parser
 from genro_storage.cli.registry import COMMANDS, verb
 
-PAGE = (Path(__file__).parents[2] / "docs/reference/cli.rst").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/reference/cli.rst").read_text(encoding="utf-8")
 HELP = {"-h", "--help"}
 
 
@@ -76,3 +78,30 @@ def test_the_exit_codes() -> None:
     codes = {int(code) for line in told for code in line.split(",")}
     known = {OK, FAILED, USAGE, NOT_FOUND, DENIED, CONFIGURATION, DIFFERENT, REFUSED, CLOSED_PIPE}
     assert codes == known | {130, 143}
+
+
+def shown() -> list[tuple[str, str]]:
+    """Page and arguments of every command that any page shows after a prompt."""
+    found = []
+    for page in (*sorted((ROOT / "docs").rglob("*.rst")), ROOT / "README.rst"):
+        typed = "\n".join(re.findall(r"^ +\$ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
+        lines = re.findall(r"(?:^|\| |\$\()genro-storage ([^|>)\n]+)", typed, flags=re.MULTILINE)
+        found += [(page.name, line.strip()) for line in lines]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), shown())
+def test_every_command_that_is_shown_can_be_typed(page: str, line: str) -> None:
+    arguments, paths = split_paths(shlex.split(line))
+    given = main_parser().parse_args(arguments)
+    assert given.version or parse_verb(given, paths), page
+
+
+def test_commands_are_shown() -> None:
+    assert len(shown()) > 40
+    assert {line.split()[0] for page, line in shown() if page == "command_line.rst"} > {
+        "sync",
+        "check",
+        "cleanup",
+        "url",
+    }

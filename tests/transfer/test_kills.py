@@ -195,7 +195,7 @@ def test_a_large_file(
         if there and not unfinished_jobs(runs.fields["journal"]):
             continue  # all was done
         report = runs.whole(source, place, **fields)
-        again = count(proxy) - size // PART
+        again = count(proxy) + -size // PART
         tally.add(hit and not there, again)
         assert again - report["retries"] <= 4, f"killed after {moment:.2f} of {seconds:.2f} s: {repeated(proxy)}"
         assert (report["files_copied"], report["bytes_copied"]) == (1, size)

@@ -72,6 +72,8 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
     source, target = job.source, job.target
     if not target.mount.can("copy_from") or not _alike(source.mount, target.mount):
         return None
+    if not job.exact and not source.mount.features.real_dirs and _elsewhere(source.mount, target.mount):
+        return None  # an object store would be asked about each object, only to say that it cannot
     facts = job.facts if job.exact else source.mount.stat_file(source.path, version=source.version)
     how = replace(_kept_options(job, options, facts), source_match=None if source.version else facts.etag)
     tick = flow.tick if job.local else flow.tick_aside
@@ -83,6 +85,10 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
         judge_unchanged(source, facts, doubted=True)
         raise
     return Proof(job, options, flow, facts).judge_copy(stat)
+
+
+def _elsewhere(source: Mount, target: Mount) -> bool:
+    return source.backend.storage_id != target.backend.storage_id
 
 
 def _alike(source: Mount, target: Mount) -> bool:

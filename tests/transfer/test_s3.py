@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from genro_storage import transfer
+from genro_storage import StorageManager, transfer
 from genro_storage.backends.s3 import S3Backend
 from genro_storage.mount import Mount
 from tests.servers.faultproxy import FaultProxy
@@ -183,3 +183,70 @@ def test_a_sync_deletes_in_one_request(s3: S3Mount, seaweedfs: S3Endpoint, proxy
     assert report.files_deleted == 15
     assert len([one for one in proxy.log if one.method in ("POST", "DELETE")]) == 1
     assert files(mount) == {"d/a": b"1"}
+
+
+def test_t47_small_files_cost_one_request_on_each_side(
+    s3: S3Mount, seaweedfs: S3Endpoint, proxy: FaultProxy, ministack: S3Endpoint
+) -> None:
+    """Also more than a batch of them, between two services: a GET here, a PUT there, and the listings."""
+    source = s3("a", server=seaweedfs.through(proxy.endpoint))
+    wanted = {f"{number:03}": b"x" * number for number in range(300)}
+    for name, data in wanted.items():
+        source.put(f"d/{name}", data)
+    with FaultProxy(ministack.endpoint) as second:
+        target = s3("b", server=ministack.through(second.endpoint), bucket=ministack.make_bucket())
+        proxy.forget()
+        report = transfer.copy(at(source, "d"), at(target, "e"))
+        assert (report.files_copied, report.verified_checksum) == (300, 300)
+        here, there = requests(proxy), requests(second)
+        assert here["LIST"] <= 3
+        assert here["GET"] + here["HEAD"] <= 301  # one tells that the source is no file
+        assert here["GET"] >= 300
+        assert there["PUT"] == 300
+        assert there.total() - there["PUT"] <= 2  # what the target is
+        second.forget()
+        wanted = {name: data for name, data in wanted.items() if int(name) < 3}
+        report = transfer.sync(at(source, "d"), at(target, "e"), include=list(wanted), delete=True, max_delete=0)
+        assert report.files_deleted == 0
+        for page in list(source.walk("d")):
+            assert source.delete_many([stat.path for stat in page if stat.path[2:] not in wanted]) == []
+        second.forget()
+        assert transfer.sync(at(source, "d"), at(target, "e"), delete=True, max_delete=297).files_deleted == 297
+        seen = requests(second)
+        assert (seen["POST"], seen["DELETE"], seen["PUT"]) == (1, 0, 0)
+        assert files(target, "e") == wanted
+
+
+def test_t48_the_server_copies_with_all_that_belongs_to_a_file(
+    seaweedfs: S3Endpoint, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """Metadata, type and tags; through relative mounts and those with permissions; no byte passes here."""
+    server, bucket = seaweedfs.through(proxy.endpoint), seaweedfs.make_bucket()
+    entries: list[dict[str, Any]] = [
+        {"name": "one", "type": "s3", **server.options(bucket)},
+        {"name": "other", "type": "s3", **server.options(seaweedfs.make_bucket())},
+        {"name": "shown", "path": "one:in", "permissions": "readonly"},
+        {"name": "kept", "path": "other:deep/er", "permissions": "readwrite"},
+    ]
+    with StorageManager(entries) as storage:
+        data = os.urandom(70_000)
+        for name in ("f", "g h"):
+            node = storage.node(f"one:in/d/{name}")
+            node.write_bytes(data, content_type="text/x-own", metadata={"colour": "red"})
+            node.mount.backend.set_tags(node.path, {"a": "b"})
+        proxy.forget()
+        for number, (source, target) in enumerate(
+            [("one:in/d", "other:plain"), ("shown:d", "kept:t"), ("shown:d", "one:beside"), ("one:in/d", "kept:u")]
+        ):
+            report = storage.copy(source, target, preserve=("mtime", "content_type", "metadata", "tags"))
+            assert (report.files_copied, report.bytes_server_side) == (2, 140_000), number
+            for name in ("f", "g h"):
+                copied = storage.node(f"{target}/{name}")
+                assert copied.stat().content_type == "text/x-own"
+                assert copied.get_metadata()["colour"] == "red"
+                assert copied.mount.backend.get_tags(copied.path) == {"a": "b"}
+        assert sum(int(one.headers.get("content-length", 0)) for one in proxy.log) < len(data)
+        reads = [one for one in proxy.log if one.method == "GET" and one.path.endswith(("/f", "h"))]
+        assert {one.query for one in reads} == {"tagging"}
+        assert storage.node("other:deep/er/t/f").read_bytes() == data
+        assert storage.copy("one:in/d/f", "other:through", server_side=False).bytes_server_side == 0

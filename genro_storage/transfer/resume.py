@@ -100,7 +100,7 @@ class Resume:
         except StorageConflictError:
             self._let_go()
             raise
-        except (StorageError, OSError) as error:
+        except (StorageError, OSError, ImportError) as error:  # a Python may come without SQLite
             self._let_go()
             if given is not None:
                 raise unusable(given, error) from error

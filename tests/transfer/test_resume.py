@@ -27,7 +27,7 @@ from genro_storage.exceptions import (
     TransferCancelled,
 )
 from genro_storage.journal import Job, Journal
-from genro_storage.mount import Mount
+from genro_storage.mount import Level, Mount
 from genro_storage.records.memory import MemoryRecordStore
 from genro_storage.testing import Fault, FaultPlan, FaultyBackend
 from genro_storage.transfer import CopyOptions, TransferReport, crew, parallel
@@ -562,6 +562,13 @@ def test_no_default_journal_is_a_warning(
     assert f"without resume: the journal '{tmp_path}/file/genro_storage/journal.sqlite' cannot be used" in warning
 
 
+def test_a_python_without_sqlite(local: Mount, memory: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(local)
+    monkeypatch.setitem(sys.modules, "genro_storage.records.sqlite", None)
+    monkeypatch.setattr("genro_storage.journal._defaults", {})
+    assert "without resume" in transfer.sync(at(local, "d"), at(memory, "e")).warnings[0]
+
+
 @pytest.mark.parametrize("fault", ["damaged", "folder", "missing"])
 def test_a_journal_that_was_asked_for_is_needed(tmp_path: Path, memory: Mount, local: Mount, fault: str) -> None:
     """Nothing is written where what was asked for cannot be had; the error names the journal."""
@@ -691,6 +698,25 @@ def test_recover_tells_what_it_could_not_do(local: Mount, tmp_path: Path) -> Non
     assert [path for path, _ in told.failures] == ["broken:"]
     assert [one.path for one in told.aborted] == ["x"]
     assert str(told).endswith("1 failed")
+
+
+def test_recover_where_there_are_no_parts(local: Mount) -> None:
+    """A file server: the hidden file itself goes. A mount that is read-only is left alone."""
+
+    class Server(LocalStorage):
+        @property
+        def abilities(self) -> frozenset[str]:
+            return super().abilities - {"parts"}
+
+    hidden = Path(local.local_path("") or "") / "d/.genro-w-0123456789abcdef"
+    hidden.parent.mkdir()
+    hidden.write_bytes(b"half")
+    server = Server(local.backend.options)
+    journal = Journal(MemoryRecordStore())
+    told = recover([Mount("r", server, level=Level.readonly)], _find(local), older_than=0, journal=journal)
+    assert (told.aborted, told.ok, hidden.exists()) == ([], True, True)
+    told = recover([Mount("s", server, level=Level.readwrite)], _find(local), older_than=0, journal=journal)
+    assert ([one.path for one in told.aborted], hidden.exists()) == ([f"d/{hidden.name}"], False)
 
 
 def test_recover_makes_no_journal(tmp_path: Path, memory: Mount, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from genro_storage import StorageManager, StorageNode
+from genro_storage import StorageManager, StorageNode, journal
 from genro_storage.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -40,16 +40,18 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current directory; HOME is beside it, and nothing of the developer's own is in reach."""
     for name in ("home", "here"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name in ("XDG_CONFIG_HOME", "GENRO_STORAGE_CONFIG"):
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "GENRO_STORAGE_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
+    yield tmp_path / "here"
+    while journal._defaults:  # one for each HOME, as long as the process lives
+        journal._defaults.popitem()[1].close()
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,6 +261,21 @@ def test_what_makes_no_sense_with_streams(tree: Path, here: Path, cli: Run, argu
     assert (ran.code, told in ran.err, ran.out) == (2, True, ""), ran
     assert not (here / "x").exists()
     assert len(files(tree)) == 4
+
+
+def test_the_standard_input_may_have_a_large_descriptor(here: Path) -> None:
+    """As in a process that has many files open."""
+    code = (
+        "import os, resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (2048, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+        "os.dup2(0, 1500)\n"
+        "sys.stdin = open(1500)\n"
+        "from genro_storage.cli import main\n"
+        "sys.exit(main(['cp', '-', 'stored']))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], input=b"data", capture_output=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert (here / "stored").read_bytes() == b"data"
 
 
 def test_cp_of_several_to_the_standard_output(tree: Path, cli: Run) -> None:

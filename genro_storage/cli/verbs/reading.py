@@ -104,8 +104,10 @@ def standard_input() -> Iterator[bytes]:
     if sys.stdin is None:
         raise UsageError("there is no standard input")
     descriptor = sys.stdin.fileno()
+    arrived = select.poll()  # select() knows no descriptor above 1023
+    arrived.register(descriptor, select.POLLIN)
     while True:
-        while not select.select([descriptor], [], [], 0.5)[0]:
+        while not arrived.poll(500):
             pass
         if not (chunk := os.read(descriptor, CHUNK)):
             return

@@ -16,12 +16,19 @@ from tests.servers.sshd import Sshd
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
+import test_sqlite_backend  # noqa: E402
 from ssh_backend import SshBackend, SshOptions  # noqa: E402
 from test_json_records import TestJsonRecords  # noqa: E402, F401 - collected here
-from test_sqlite_backend import TestSqliteBackend  # noqa: E402, F401 - collected here
 from test_ssh_backend import TestSshBackend  # noqa: E402, F401
 
 MOST_LINES = 60
+
+
+class TestSqliteBackend(test_sqlite_backend.TestSqliteBackend):
+    """Each of its writes waits for the disk: fewer of them than `memory` and `local` are given."""
+
+    many = 150
+    payloads = 60
 
 
 def test_it_is_short() -> None:

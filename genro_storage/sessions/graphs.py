@@ -20,7 +20,7 @@ from ..exceptions import (
     VersionConflictError,
 )
 from ..records.base import Change, Check, Put, Record, RecordStore
-from .keys import blobs, by_run, graph, graph_writes, namespaces, quoted
+from .keys import THREAD, blobs, by_run, graph, graph_writes, namespaces, quoted
 from .lanes import TRIES, pause
 from .models import pack
 from .options import SessionOptions
@@ -201,6 +201,7 @@ class Graphs(Threads):
             else:  # they came before their checkpoint: a header without a body finds them again
                 changes.append(Put(space, key, pack(Header(checkpoint_id, ns)), expect=0))
                 changes.append(Put(namespaces(inc), f"={quoted(ns)}", ns.encode()))
+            changes.append(Check(THREAD, quoted(thread_id), expect=state.born))  # else it is being removed
             try:
                 await self.records.commit(changes)
             except (VersionConflictError, CommitOutcomeUnknownError):

@@ -223,7 +223,7 @@ async def _moved(
     unchanged: Callable[[], Coroutine[Any, Any, bool]],
 ) -> bool:
     """Copies what hangs under an incarnation, then commits what makes it visible, unless the source changed."""
-    for space in await KINDS[spaces.kind](source, spaces.inc):
+    for space in reversed(await KINDS[spaces.kind](source, spaces.inc)):  # what tells names comes first
         await copy_space(source, space, target, spaces.renamed(space))
     try:
         if await unchanged():

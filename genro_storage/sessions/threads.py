@@ -58,11 +58,12 @@ class Done(NamedTuple):
 
 
 class ThreadState(NamedTuple):
-    """A thread as it is stored; `version` of its bump, 0 before the first commit."""
+    """A thread as it is stored; `version` of its bump, `born` that of its own record, 0 before the first commit."""
 
     thread: Thread
     bump: Bump
     version: int
+    born: int = 0
 
 
 Planned = tuple[Bump, Sequence[Change]]
@@ -164,7 +165,7 @@ class Threads(Shared):
     async def _copied(self, inc: str, made: Thread) -> None:
         """Under an incarnation that nobody knows, the copy is invisible until its thread is made."""
         try:
-            for space in await KINDS[OF_THREAD](self.records, inc):
+            for space in reversed(await KINDS[OF_THREAD](self.records, inc)):  # what tells names comes first
                 await copy_space(self.records, space, self.records, space.replace(inc, made.inc, 1))
             await self.index_runs(made)
         except StorageError:
@@ -244,11 +245,12 @@ class Threads(Shared):
                 self._forget(thread_id)
                 await pause(attempt)
                 continue
-            state = ThreadState(state.thread, bump, versions[0])
+            told = {(one.space, one.key): at for one, at in zip(changes, versions, strict=True)}
+            state = ThreadState(state.thread, bump, versions[0], told.get((THREAD, quoted(thread_id)), state.born))
             self._remember(thread_id, state)
             if old:
                 await self._collected(old, OF_THREAD)
-            return Done(state, {(one.space, one.key): at for one, at in zip(changes, versions, strict=True)})
+            return Done(state, told)
         raise _restless(thread_id)
 
     async def _new(self, thread_id: str) -> tuple[ThreadState, list[Change], str]:
@@ -285,7 +287,7 @@ class Threads(Shared):
 def _state(record: Record, bump: Record | None) -> ThreadState | None:
     if bump is None:
         return None
-    state = ThreadState(thread_of(record.data), _bump_of(bump.data), bump.version)
+    state = ThreadState(thread_of(record.data), _bump_of(bump.data), bump.version, record.version)
     return state if state.thread.inc == state.bump.inc else None
 
 

@@ -1,0 +1,255 @@
+"""For long: threads raced over, an event loop that never stands still, memory that does not grow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.base.id import uuid6
+
+from genro_storage import StorageConflictError
+from genro_storage.records.base import RecordStore
+from genro_storage.records.memory import MemoryRecordStore
+from genro_storage.records.sqlite import SQLiteRecordStore
+from genro_storage.sessions.keys import THREAD
+from genro_storage.sessions.langgraph import GenroCheckpointSaver
+from genro_storage.sessions.store import SessionStore
+from genro_storage.sessions.threads import thread_of
+from genro_storage.testing.record_words import FakeClock
+
+from .conftest import Opened
+
+ROOT = Path(__file__).parents[2]
+
+
+# --- put, prune, delete and copy at once ---
+
+
+def spaces_of_threads(records: RecordStore, folder: Path) -> set[str] | None:
+    """The spaces that hang under the incarnation of a thread; None where a store does not list its spaces."""
+    if isinstance(records, MemoryRecordStore):
+        names = set(records._spaces)
+    elif isinstance(records, SQLiteRecordStore):
+        import sqlite3
+
+        with sqlite3.connect(folder / "records.db") as connection:
+            names = {name for (name,) in connection.execute("SELECT DISTINCT space FROM records")}
+        connection.close()
+    else:
+        return None
+    return {name for name in names if name.split("/")[0] in ("n", "k", "b", "w", "d", "di", "dw")}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_put_prune_delete_and_copy_raced(
+    opened: Opened, records: RecordStore, soak: Callable[[int], int], tmp_path: Path
+) -> None:
+    """By two stores, for a minute at full scale: no link dangles, and after one sweep nothing is lonely."""
+    savers = [GenroCheckpointSaver(opened()) for _ in range(2)]
+    threads = ["t0", "t1", "t2"]
+    end = time.monotonic() + soak(60)
+    done = dict.fromkeys(("put", "prune", "delete", "copy"), 0)
+
+    def goes_on() -> bool:
+        """For as long as was told, and on a slow machine until each was done some times."""
+        return time.monotonic() < end or (min(done.values()) < 3 and time.monotonic() < end + 20)
+
+    async def putting(saver: GenroCheckpointSaver, thread: str) -> None:
+        parent, number = None, 0
+        while goes_on():
+            number += 1
+            values = {"a": f"{number % 7}" * 3000, "b": "s" * 3000, "c": [f"{n}" * 50 for n in range(number % 50)]}
+            checkpoint: Any = empty_checkpoint() | {"id": str(uuid6()), "channel_values": values}
+            config: Any = {"configurable": {"thread_id": thread, "checkpoint_ns": "", "checkpoint_id": parent}}
+            changed: Any = dict.fromkeys(random.sample(sorted(values), 2) if parent else values, "1")
+            made = await saver.aput(config, checkpoint, {"step": number, "run_id": f"run{number % 3}"}, changed)  # type: ignore[typeddict-unknown-key]
+            await saver.aput_writes(made, [("a", "w" * 2000)], "task")
+            parent = made["configurable"]["checkpoint_id"]
+            done["put"] += 1
+            await asyncio.sleep(random.random() * 0.05)
+
+    async def others(saver: GenroCheckpointSaver) -> None:
+        while goes_on():
+            thread = random.choice(threads)
+            what = random.choice(["prune", "prune", "copy", "copy", "delete"])
+            if what == "prune":
+                await saver.aprune([thread])
+            elif what == "delete":
+                await saver.adelete_thread(random.choice([*threads, "copy0", "copy1"]))
+            else:
+                with suppress(StorageConflictError):  # it is there already, or its source never held still
+                    await saver.acopy_thread(thread, random.choice(["copy0", "copy1"]))
+            done[what] += 1
+            await asyncio.sleep(random.random() * 0.01)
+
+    async def race() -> None:
+        puts = [putting(savers[n % 2], thread) for n, thread in enumerate(threads)]
+        await asyncio.gather(*puts, *(others(saver) for saver in savers))
+
+    savers[0].store.sync.run(race())
+    assert min(done.values()) >= 3
+    fresh = opened()
+    fresh.sync.sweep()
+    assert fresh.sync.verify().faults == []
+    for one in GenroCheckpointSaver(fresh).list(None):
+        assert one.checkpoint["channel_values"]["b"] == "s" * 3000
+    left = spaces_of_threads(records, tmp_path)
+    if left is not None:
+        living = {thread_of(one.data).inc for one in records.sync.scan(THREAD)}
+        assert {name.split("/")[1].rstrip("#") for name in left} <= living
+
+
+# --- the event loop ---
+
+
+class Watch:
+    """How long an event loop stood still because of us: what its thread waited for a processor does not count."""
+
+    PAUSE = 0.005
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def run(self) -> None:
+        waited, at = self._waited(), time.monotonic()
+        while True:
+            await asyncio.sleep(self.PAUSE)
+            now, since = time.monotonic(), self._waited()
+            self.longest = max(self.longest, now - at - self.PAUSE - (since - waited))
+            waited, at = since, now
+
+    @staticmethod
+    def _waited() -> float:
+        """Seconds that this thread was ready to run and did not."""
+        text = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text()
+        return int(text.split()[1]) / 1e9
+
+
+async def watched(work: Callable[[], Any]) -> float:
+    watch = Watch()
+    watching = asyncio.ensure_future(watch.run())
+    await asyncio.sleep(0.02)
+    await work()
+    await asyncio.sleep(0.02)
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+    return watch.longest
+
+
+def test_the_watch_sees_what_blocks() -> None:
+    async def block() -> None:
+        time.sleep(0.12)  # noqa: ASYNC251 - that is the fault to see
+
+    async def wait() -> None:
+        await asyncio.sleep(0.2)
+
+    assert asyncio.run(watched(block)) > 0.1
+    assert min(asyncio.run(watched(wait)) for _ in range(3)) < 0.05
+
+
+def test_large_messages_hold_nobody(opened: Opened) -> None:
+    """1 MiB each, written and read by several tasks; the best of three runs, for the machine is not ours alone."""
+    store = opened()
+    content = "é" * ((1 << 19) - 100)
+
+    async def talk() -> None:
+        await asyncio.gather(*(store.add_conversation_message("s", "user", content) for _ in range(4)))
+        await store.get_conversation_history("s", 4)
+        await store.store_task_context("s", {"text": content})
+        await store.get_task_context("s")
+
+    async def all_of_it() -> float:
+        await store.create_session("s", "u")
+        return min([await watched(talk) for _ in range(3)])
+
+    assert asyncio.run(all_of_it()) < 0.05
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_sweeping_many_sessions_holds_nobody(
+    kind: str, tmp_path: Path, clock: FakeClock, soak: Callable[[int], int]
+) -> None:
+    count = soak(100_000)
+    records = MemoryRecordStore(clock=clock) if kind == "memory" else SQLiteRecordStore(tmp_path / "s.db", clock=clock)
+    store = SessionStore(records, session_ttl=60)
+
+    async def sweep() -> None:
+        assert (await store.sweep()).sessions == count
+
+    async def all_of_it() -> float:
+        for start in range(0, count, 1000):
+            names = [f"s{n}" for n in range(start, min(start + 1000, count))]
+            await store.batch_create_sessions([{"session_id": name, "user_id": "u"} for name in names])
+        clock.advance(61)
+        return await watched(sweep)
+
+    longest = asyncio.run(all_of_it())
+    assert store.sync.list_sessions() == []
+    store.sync.close()
+    assert longest < 0.05
+
+
+# --- memory ---
+
+MANY = """
+import asyncio, gc, json, sys
+import psutil
+from genro_storage.sessions import SQLiteStorageBackend
+
+path, count = sys.argv[1], int(sys.argv[2])
+process = psutil.Process()
+
+async def rounds(store, count):
+    for number in range(count // 10):
+        name = f"s{number % 20}"
+        await store.create_session(name, "u", {"n": number})
+        await store.update_session(name, {"metadata": {"m": number}}, increment_requests=True)
+        await store.append_messages(name, [{"role": "user", "content": "x" * 200}])
+        await store.get_conversation_history(name, 5)
+        await store.store_task_context(name, {"n": number})
+        await store.store_checkpoint(f"t{number % 20}", f"c{number}", {"n": number})
+        await store.get_checkpoint(f"t{number % 20}")
+        await store.prune([f"t{number % 20}"], keep_last=2)
+        await store.list_sessions(user_id="u", limit=5)
+        if number % 7 == 0:
+            await store.delete_session(name)
+
+async def main():
+    store = SQLiteStorageBackend(path, conversation_limit=20, synchronous="OFF")
+    sizes = []
+    for _ in range(4):
+        await rounds(store, count // 4)
+        gc.collect()
+        sizes.append(process.memory_info().rss)
+    await store.close()
+    print(json.dumps(sizes))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
+def test_memory_is_flat(tmp_path: Path, soak: Callable[[int], int]) -> None:
+    """A million operations at full scale: the last quarter ends where the first one did, give or take 8 MiB."""
+    words = [sys.executable, "-c", MANY, str(tmp_path / "s.db"), str(max(8000, soak(1_000_000)))]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    told = subprocess.run(words, capture_output=True, text=True, env=env, check=True)
+    sizes = json.loads(told.stdout)
+    assert max(sizes[1:]) - sizes[0] < 8 << 20

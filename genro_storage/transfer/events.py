@@ -191,10 +191,15 @@ class Teller:
     def rate(self, now: float) -> float:
         """Bytes per second, over the last 10 seconds."""
         since, before = self._samples[0]
-        return max(0.0, (self.bytes_done - before) / (now - since)) if now > since else 0.0
+        return max(0.0, (self._sent - before) / (now - since)) if now > since else 0.0
+
+    @property
+    def _sent(self) -> int:
+        """Bytes done by this run: what an earlier one left says nothing of its speed."""
+        return self.bytes_done - self._report.bytes_resumed
 
     def _sample(self, now: float) -> None:
-        self._samples.append((now, self.bytes_done))
+        self._samples.append((now, self._sent))
         while len(self._samples) > 2 and self._samples[1][0] <= now - WINDOW:
             self._samples.popleft()
 

@@ -131,11 +131,17 @@ class Removal:
                 self._emptied.add(above)
                 above = paths.parent(above)
 
-    def finish(self, everything: bool, tick: Callable[[], object] = lambda: None) -> Iterator[tuple[str, StorageError]]:
+    def finish(
+        self,
+        everything: bool,
+        tick: Callable[[], object] = lambda: None,
+        goes: Callable[[str], bool] = lambda relpath: False,
+    ) -> Iterator[tuple[str, StorageError]]:
         """Removes what waited, then the emptied directories; yields the relative paths that could not be removed.
 
         `everything`: nothing was skipped or failed, so that no followed link has anything left below it. `tick` is
-        called before each removal and may raise.
+        called before each removal and may raise. `goes`: whether an empty directory goes that nothing here emptied, as
+        an interrupted run may have.
         """
         self._tick = tick
         for entry, copied in self._waiting:
@@ -148,7 +154,7 @@ class Removal:
                 self._left(link)
         if not self._mount.can("rmdir"):
             return
-        emptied = [path for path in self._directories if path in self._emptied]
+        emptied = [path for path in self._directories if path in self._emptied or goes(self._relative(path))]
         for directory in sorted(emptied, key=lambda path: path.count("/"), reverse=True):
             yield from self._tried(self._mount.rmdir, directory)
         if self._root and self._root not in self._links:

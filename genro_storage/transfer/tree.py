@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -70,11 +70,24 @@ class Tree:
             engine.run(self._actions(source, first, target, deletions))
             if removal is not None:
                 everything = self._report.ok and self._report.complete and not self._report.files_skipped
-                for path, error in self._flow.waited(lambda: list(removal.finish(everything, self._flow.tick))):
+                goes = self._emptied_before()
+                for path, error in self._flow.waited(lambda: list(removal.finish(everything, self._flow.tick, goes))):
                     engine.failed(error, path, "delete")
             if deletions is None:
                 return engine.first_error
             return self._finish(engine, deletions, target)
+
+    def _emptied_before(self) -> Callable[[str], bool]:
+        """Whether an empty directory of a move's source goes, as an interrupted run may have emptied it.
+
+        Where all that is empty was made at the target too, that is all that the patterns select.
+        """
+        options, report = self._options, self._report
+        makes = options.empty_dirs and self._landing.target.mount.can("mkdir")
+        if not makes or self.resume is None or not self.resume.is_resumed or not (report.ok and report.complete):
+            return lambda relpath: False
+        filters = options.filters()
+        return lambda relpath: filters.reason(relpath, True) is None
 
     # --- the plan ---
 

@@ -235,6 +235,27 @@ def test_a_tree(
     clean(storage, runs)
 
 
+def test_a_move(runs: Runs, storage: StorageManager, proxy: FaultProxy, soak: Callable[[int], int]) -> None:
+    """Killed at any moment every file is on one side at least; in the end it is on the other."""
+    proxy.rtt = 0.02
+    for number in range(soak(50)):
+        made = {f"{name % 9}/{name}": f"{number} {name} " * name for name in range(200)}
+        for path, text in made.items():
+            storage.node(f"l:{number}/{path}").write(text)
+        runs.killed(f"l:{number}", f"s:{number}", lambda: moved(proxy) > 0, random.random(), operation="move")
+        for path, text in made.items():
+            sides = [node for node in (storage.node(f"{side}:{number}/{path}") for side in "ls") if node.exists]
+            assert sides
+            assert [node.read_text() for node in sides] == [text] * len(sides)
+        if storage.node(f"l:{number}").exists:
+            runs.whole(f"l:{number}", f"s:{number}", operation="move")
+        assert not storage.node(f"l:{number}").exists
+        found = {node.path.removeprefix(f"{number}/"): node for node in storage.node(f"s:{number}").rglob("*")}
+        assert {path: node.read_text() for path, node in found.items() if node.is_file} == made
+        proxy.forget()
+    clean(storage, runs)
+
+
 def test_a_synchronisation(runs: Runs, storage: StorageManager, proxy: FaultProxy) -> None:
     """It resumes by itself: the large file in its parts, the small ones as they are."""
     plant(storage, "l:tree/big", 64 * MIB)

@@ -135,6 +135,23 @@ def test_t37_a_large_file_goes_on(
     assert journal.jobs() == []
 
 
+def test_stopped_again_and_again(
+    journal: Journal, memory: Mount, local: Mount, parts: list[int], stopping: Callable[[int], Stop]
+) -> None:
+    local.put("f", DATA)
+    runs = 0
+    while not memory.exists("g"):
+        runs += 1
+        try:
+            copied(journal, local, memory, cancel=stopping(2))
+        except TransferCancelled:
+            assert len(memory.unfinished("", older_than=-60)) == 1
+    assert 2 <= runs <= 5
+    assert len(parts) <= 10 + 2 * runs
+    assert memory.get("g")[0] == DATA
+    assert journal.jobs() == []
+
+
 def test_t37_other_speeds_are_the_same_job(
     journal: Journal, memory: Mount, local: Mount, stopping: Callable[[int], Stop]
 ) -> None:
@@ -345,6 +362,41 @@ def test_t37_a_tree_goes_on(journal: Journal, memory: Mount, local: Mount, opera
         assert report.files_copied == len(made)
         assert report.bytes_resumed == sum(len(made[path]) for path in before)
     assert journal.jobs() == []
+
+
+def test_t33_directories_that_the_interrupted_run_emptied_go(
+    journal: Journal, memory: Mount, local: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(local)
+    for name in ("d/empty/deep", "d/kept/empty"):
+        local.mkdir(name, parents=True)
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("genro_storage.transfer.moving.Removal.finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            transfer.move(at(local, "d"), at(memory, "e"), journal=journal, exclude="kept")
+    assert (files(local), local.is_dir("d/3")) == ({}, True)
+    transfer.move(at(local, "d"), at(memory, "e"), journal=journal, exclude="kept")
+    assert [entry.path for page in local.walk("") for entry in page] == ["d", "d/kept", "d/kept/empty"]
+    assert memory.is_dir("e/empty/deep")
+    assert journal.jobs() == []
+
+
+def test_what_was_there_says_nothing_of_the_speed(journal: Journal, memory: Mount, local: Mount) -> None:
+    for number in range(40):
+        local.put(f"d/{number:02}", bytes(40_000))
+    interrupted("copy", local, memory, journal=journal)
+    rates = []
+    report = transfer.copy(
+        at(local, "d"), at(memory, "e"), journal=journal, on_event=lambda event: rates.append(event.rate), retries=0
+    )
+    left = report.bytes_copied - report.bytes_resumed
+    assert report.bytes_resumed > 0
+    assert report.rate == pytest.approx(left / report.duration)
+    assert rates[-1] * report.duration <= 1.5 * left + 40_000
 
 
 def test_t33_a_source_that_was_copied_and_not_yet_removed_goes(

@@ -16,10 +16,10 @@ from tests.servers.sshd import Sshd
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
+import test_json_records  # noqa: E402
 import test_sqlite_backend  # noqa: E402
 from ssh_backend import SshBackend, SshOptions  # noqa: E402
-from test_json_records import TestJsonRecords  # noqa: E402, F401 - collected here
-from test_ssh_backend import TestSshBackend  # noqa: E402, F401
+from test_ssh_backend import TestSshBackend  # noqa: E402, F401 - collected here
 
 MOST_LINES = 60
 
@@ -29,6 +29,12 @@ class TestSqliteBackend(test_sqlite_backend.TestSqliteBackend):
 
     many = 150
     payloads = 60
+
+
+class TestJsonRecords(test_json_records.TestJsonRecords):
+    """Each commit writes its whole file anew: fewer histories than the stores of the package are put through."""
+
+    examples = 20
 
 
 def test_it_is_short() -> None:

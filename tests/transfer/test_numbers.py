@@ -14,7 +14,10 @@ FOLDERS = ("tests", "genro_storage/testing")
 
 def carried(path: Path) -> Iterator[str]:
     """The numbers that the tests of a file carry: ``test_t07_…``, or ``T07`` in the docstring of a test."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    text = path.read_text(encoding="utf-8")
+    if not re.search(r"\bT\d\d\b|_t\d\d", text):
+        return
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
             yield from (name.upper() for name in re.findall(r"(?<=_)t\d\d(?=_|$)", node.name))
             yield from re.findall(r"\bT\d\d\b", ast.get_docstring(node) or "")

@@ -19,7 +19,7 @@ from genro_storage.testing.reading import payload
 from tests.servers.process import find_program
 from tests.servers.s3 import S3Endpoint
 
-LARGE = 40 * 1024 * 1024 + 17
+LARGE = 33 * 1024 * 1024 + 17
 """Several parts of ours, and of rclone with its parts of 8 MiB."""
 COMMON = ("--config", "/dev/null", "--retries", "1", "--no-unicode-normalization")
 PICTURES = {0x2409: "\t", 0x240A: "\n"}

@@ -21,10 +21,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from ..exceptions import StorageCorruptedError
+from ..default import node
+from ..exceptions import StorageConfigError, StorageCorruptedError
 from .graphs import Graph, Header, Typed, Value, Write
 from .pruning import Id
 from .store import SessionStore
+from .stores import open_store
 
 SEGMENT = 32
 """Elements of a list that are stored together, so that a growing list is stored once and not once per step."""
@@ -56,6 +58,26 @@ class GenroCheckpointSaver(BaseCheckpointSaver[str]):
             raise ValueError(f"strict is 'warn' or 'raise', not {strict!r}")
         self.store = store
         self._raises = strict == "raise"
+
+    @classmethod
+    def from_conn_string(cls, url: str, **options: Any) -> Self:
+        """A saver over a store of its own, which ``with`` or ``async with`` opens and closes.
+
+        ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://…``, ``redis://…``, or
+        ``genro://mount/path``, a directory of a mount of the default manager. `options`: those of the store.
+        """
+        scheme, _, rest = url.partition("://")
+        if scheme == "memory":
+            return cls(open_store("memory", options))
+        if scheme == "sqlite":
+            return cls(open_store("sqlite", {"path": rest.removeprefix("/"), **options}))
+        if scheme in ("postgresql", "postgres"):
+            return cls(open_store("postgresql", {"url": url, **options}))
+        if scheme in ("redis", "rediss"):
+            return cls(open_store("redis", {"url": url, **options}))
+        if scheme == "genro":
+            return cls(open_store("mount", {"storage": node(rest.replace("/", ":", 1)), **options}))
+        raise StorageConfigError(f"no store is known for '{scheme}://'")
 
     # --- a life of its own ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
@@ -12,7 +13,8 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.graph import END, START, StateGraph
 from msgspec.structs import replace
 
-from genro_storage import StorageCorruptedError
+import genro_storage
+from genro_storage import StorageConfigError, StorageCorruptedError
 from genro_storage.records.base import Delete, Put, RecordStore
 from genro_storage.sessions.graphs import header_of
 from genro_storage.sessions.keys import blobs, graph
@@ -270,3 +272,19 @@ def test_put_prune_and_copy_raced(saver: GenroCheckpointSaver, records: RecordSt
         assert one.checkpoint["channel_values"]["b"] == "s" * 3000
     for thread in saver.store.sync.list_threads():
         assert saver.store.sync.drop_orphans(thread["thread_id"]) == 0
+
+
+def test_savers_by_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a store of its own; what is kept outside the process is there for the next."""
+    manager = genro_storage.StorageManager([{"name": "savers", "type": "local", "path": str(tmp_path)}])
+    monkeypatch.setattr("genro_storage.default._default", manager)
+    for url in ("memory://", f"sqlite:///{tmp_path}/s.db", "genro://savers/records"):
+        for number in range(2):
+            with GenroCheckpointSaver.from_conn_string(url) as saver:
+                put(saver, "t", {"n": number})
+                count = len(list(saver.list({"configurable": {"thread_id": "t"}})))
+                assert count == (1 if url == "memory://" else number + 1)
+    assert GenroCheckpointSaver.from_conn_string("postgresql://u@h/db").store.records.name == "postgresql"
+    assert GenroCheckpointSaver.from_conn_string("redis://h", prefix="p").store.records.name == "redis"
+    with pytest.raises(StorageConfigError, match="mongodb"):
+        GenroCheckpointSaver.from_conn_string("mongodb://u:hidden@h")

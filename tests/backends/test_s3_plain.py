@@ -122,7 +122,7 @@ def test_small_work_imports_no_client(seaweedfs: S3Endpoint) -> None:
         assert [entry.path for page in backend.walk("") for entry in page] == ["f"]
         assert backend.stat("f").size == 1
         backend.close()
-        print(sorted({{"aiobotocore", "aiohttp", "fsspec.asyn"}} & sys.modules.keys()))
+        print(sorted({{"aiobotocore", "aiohttp", "asyncio", "fsspec.asyn"}} & sys.modules.keys()))
     """
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import sys
@@ -11,13 +10,16 @@ import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from msgspec import field
 
 from ...exceptions import StorageError, StorageTimeoutError
 from ..options import NetworkOptions, Secret
 from .plain import Plain
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 T = TypeVar("T")
 Answer = dict[str, Any]
@@ -69,7 +71,7 @@ class Connection:
         self._pid = os.getpid()
         self._slots = threading.BoundedSemaphore(self.options.max_connections)
         self._client: Any = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: AbstractEventLoop | None = None
         self._fs: Any = None
         self.open: weakref.WeakSet[Any] = weakref.WeakSet()
         """Uploads that are neither complete nor aborted."""
@@ -95,7 +97,7 @@ class Connection:
 
                     self._loop = get_loop()
                     opening = connected(self.options.profile, self.config(), self.keywords())
-                    client = asyncio.run_coroutine_threadsafe(opening, self._loop).result()
+                    client = self._start(opening).result()
                     self._client = client
         return client
 
@@ -216,8 +218,10 @@ class Connection:
                 pass
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        from asyncio import run_coroutine_threadsafe  # what needs no client waits for no event loop
+
         assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return run_coroutine_threadsafe(coroutine, self._loop)
 
     def _take_slot(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         try:
@@ -246,7 +250,7 @@ class Connection:
             client, self._client, fs, self._fs = self._client, None, self._fs, None
         del fs
         if client is not None and self._loop is not None and self._loop.is_running():
-            future = asyncio.run_coroutine_threadsafe(client.__aexit__(None, None, None), self._loop)
+            future = self._start(client.__aexit__(None, None, None))
             try:
                 future.result(timeout)
             except FutureTimeout:
@@ -309,7 +313,9 @@ class Lease:
 
 def spawn(make: Any, *args: Any) -> None:
     """Runs a coroutine of the loop's thread to its end with nobody waiting; its failure interests nobody either."""
-    task = asyncio.ensure_future(make(*args))
+    from asyncio import ensure_future
+
+    task = ensure_future(make(*args))
     _spawned.add(task)
     task.add_done_callback(_ended)
 

@@ -75,6 +75,7 @@ class Staging(Cases):
         assert (told.path, told.size) == ("d/f", len(data))
         assert mount.get("d/f")[0] == data
         assert mount.stat("d/f").size == len(data)
+        assert told.etag in (None, mount.stat("d/f").etag)
 
     @needs("parts")
     def test_parts_come_from_any_thread(self, mount: Mount) -> None:

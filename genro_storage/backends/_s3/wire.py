@@ -227,4 +227,10 @@ def refused(reply: Reply, operation: str) -> ClientError:
 
 def _element(tag: str, text: str) -> str:
     found = re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-    return unescape(found[1]) if found else ""
+    return _unescaped(found[1]) if found else ""
+
+
+def _unescaped(text: str) -> str:
+    """Character references as XML has them: SeaweedFS writes the quotes of an ETag as numbers."""
+    text = re.sub(r"&#(x?)([0-9a-fA-F]+);", lambda found: chr(int(found[2], 16 if found[1] else 10)), text)
+    return unescape(text, {"&quot;": '"', "&apos;": "'"})

@@ -271,6 +271,21 @@ def test_a_synchronisation(runs: Runs, storage: StorageManager, proxy: FaultProx
     clean(storage, runs)
 
 
+def test_a_large_file_that_is_done_stays(runs: Runs, storage: StorageManager, proxy: FaultProxy) -> None:
+    plant(storage, "l:tree/0", 40 * MIB)
+    for number in range(1000):
+        storage.node(f"l:tree/{number:03}").write(f"{number}")
+    proxy.rtt = 0.05
+    ended = lambda: proxy.count("POST", "uploadId=") > 0  # noqa: E731
+    assert runs.killed("l:tree", "s:copy", ended, 1.5, concurrency=4)
+    assert not storage.node("s:copy/999").exists
+    report = runs.whole("l:tree", "s:copy", concurrency=4)
+    assert sent(proxy) == 40 * MIB // PART
+    assert report["bytes_resumed"] > 40 * MIB
+    assert same(storage, "l:tree", "s:copy")
+    clean(storage, runs)
+
+
 def test_from_cloud_to_cloud(runs: Runs, storage: StorageManager, proxy: FaultProxy, gcs: GcsServer) -> None:
     runs.mounts["g"] = {"type": "gcs", **gcs.options(gcs.make_bucket())}
     storage.configure({"g": runs.mounts["g"]})

@@ -222,6 +222,10 @@ class Mount:
     def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
         """A small file in one request."""
         self.judge(path, "write")
+        try:  # as in `get`
+            return self.backend.put(path, data, options)
+        except Exception as failed:  # noqa: BLE001 - a driver call: the guard translates
+            error = failed
 
         def ours(failure: StorageError) -> Stat | None:
             if not isinstance(failure, (StorageExistsError, StorageConflictError)):
@@ -229,7 +233,7 @@ class Mount:
             there, stat = self.backend.get(path)
             return stat if there == bytes(data) else None
 
-        return self.guard.settled("write", path, lambda: self.backend.put(path, data, options), ours)
+        return self.guard.again(error, "write", path, lambda: self.backend.put(path, data, options), ours)
 
     def writer(self, path: str, options: WriteOptions = PLAIN) -> BackendWriter:
         """A stream into a new file that appears whole at commit."""

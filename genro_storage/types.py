@@ -14,6 +14,10 @@ Strength = Literal["atomic", "advisory", "none"]
 STRENGTHS: tuple[Strength, ...] = ("none", "advisory", "atomic")
 
 
+class Proven(dict[str, str]):
+    """The `hashes` of a `Stat` that its driver itself has held against the bytes it returned or wrote."""
+
+
 class Stat(Struct, frozen=True, gc=False):
     """Facts about one path, as one request told them; what is not known is None.
 

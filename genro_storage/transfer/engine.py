@@ -40,6 +40,7 @@ class Engine:
         self._flow = flow
         self._teller = teller
         self._ahead = AHEAD if teller.counts else QUEUE
+        self._quiet = teller.quiet
         self._planned = 0
         self._results: deque[Result] = deque()
         self.resume: Resume | None = None
@@ -91,7 +92,8 @@ class Engine:
                     self._teller.planned_all()
                     return None
                 self._planned += 1
-                self._teller.planned(action)
+                if not self._quiet:
+                    self._teller.planned(action)
                 if action.kind in ("skip", "fail"):
                     self._results.append((action, Outcome(error=action.error, reason=action.reason)))
                     continue
@@ -125,8 +127,10 @@ class Engine:
             return
         if error is not None and not isinstance(error, StorageError):
             raise error
-        self._teller.settled(action)
         reason = self._count(action, outcome, error)
+        if self._quiet:
+            return
+        self._teller.settled(action)
         if told:
             self._tell(action, outcome, error, reason)
 

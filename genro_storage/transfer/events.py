@@ -95,6 +95,12 @@ class Teller:
         """Whether anybody is told a total, which is to be exact as far as may be."""
         return self.listens or self._options.progress is not None
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody is told anything of files that are copied, skipped or failed."""
+        given = self._options
+        return not self.counts and given.on_file is None and given.on_skip is None and given.on_error is None
+
     # --- the plan ---
 
     def planned(self, action: Action) -> None:

@@ -62,6 +62,8 @@ def same_place(a: Place, b: Place) -> bool:
     one, other = a.mount.backend, b.mount.backend
     if one.storage_id == other.storage_id and one.native_path(a.path) == other.native_path(b.path):
         return True
+    if not both_local(a.mount, b.mount):
+        return False  # before a path is walked for nothing
     here, there = a.mount.local_path(a.path), b.mount.local_path(b.path)
     if here is None or there is None:
         return False

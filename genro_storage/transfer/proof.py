@@ -58,8 +58,8 @@ class Proof:
         if self._verify == "none":
             return
         if facts.size is not None and facts.size != self._size:
-            raise _corrupted(f"{self._size} bytes came where {facts.size} should", source)
-        self._by_source = _agree(facts.hashes, self.digests, "its stored hash says otherwise", source)
+            raise corrupted(f"{self._size} bytes came where {facts.size} should", source)
+        self._by_source = agree(facts.hashes, self.digests, "its stored hash says otherwise", source)
 
     # --- after ---
 
@@ -95,13 +95,13 @@ class Proof:
         if stat.size is None:
             stat = target.mount.stat_file(target.path)
         if size is not None and stat.size != size:
-            raise _corrupted(f"it holds {stat.size} bytes where {size} were written", target)
-        return self._verify != "size" and _agree(stat.hashes, digests, "it holds other bytes than were sent", target)
+            raise corrupted(f"it holds {stat.size} bytes where {size} were written", target)
+        return self._verify != "size" and agree(stat.hashes, digests, "it holds other bytes than were sent", target)
 
     def _reads_as(self, expected: str) -> bool:
         target = self._job.target
         if sha256(target.mount.reader(target.path), self._flow) != expected:
-            raise _corrupted("it reads otherwise than it was written", target)
+            raise corrupted("it reads otherwise than it was written", target)
         return True
 
     def _copied(self, stat: Stat, by_checksum: bool, size: int, server_side: bool = False) -> Copied:
@@ -116,22 +116,24 @@ def _hashes(verify: str, told: frozenset[str], asked: frozenset[str]) -> frozens
         return frozenset()
     wanted = {"sha256"} if verify == "read" else set()
     for choice in (told & asked,), (told, asked):
-        found = {name for names in choice if (name := _cheapest(names)) is not None}
+        found = {name for names in choice if (name := cheapest(names)) is not None}
         if found:
             return frozenset(wanted | found)
     return frozenset(wanted)
 
 
-def _cheapest(names: frozenset[str]) -> str | None:
+@lru_cache(256)
+def cheapest(names: frozenset[str]) -> str | None:
+    """The hash among these that is computed with the least work."""
     return next((name for name in hashing.ALGORITHMS if name in names and hashing.computable(name)), None)
 
 
-def _agree(stored: Mapping[str, str], digests: Mapping[str, str], otherwise: str, place: Place) -> bool:
+def agree(stored: Mapping[str, str], digests: Mapping[str, str], otherwise: str, place: Place) -> bool:
     """Whether there is a hash on both sides; two that differ → `StorageCorruptedError`."""
     common = stored.keys() & digests.keys()
     for name in common:
         if stored[name].lower() != digests[name].lower():
-            raise _corrupted(f"{otherwise} ({name} {digests[name]}, stored {stored[name]})", place)
+            raise corrupted(f"{otherwise} ({name} {digests[name]}, stored {stored[name]})", place)
     return bool(common)
 
 
@@ -166,7 +168,8 @@ def sha256(reader: BackendReader, flow: Flow) -> str:
     return hasher.hexdigest()
 
 
-def _corrupted(reason: str, place: Place) -> StorageCorruptedError:
+def corrupted(reason: str, place: Place) -> StorageCorruptedError:
+    """The error for wrong bytes at a place; another try may bring the right ones."""
     error = fault(StorageCorruptedError, reason, place)
     error.retryable = True
     return error
@@ -178,9 +181,14 @@ def _removed_if_wrong(target: Place, stat: Stat) -> Iterator[None]:
     try:
         yield
     except StorageCorruptedError:
-        if_match = stat.etag if target.mount.features.if_match != "none" else None
-        try:
-            target.mount.delete(target.path, if_match=if_match)
-        except StorageError:
-            pass  # not ours any more, or not allowed: the error that is under way says what is wrong
+        remove_wrong(target, stat)
         raise
+
+
+def remove_wrong(target: Place, stat: Stat) -> None:
+    """Takes away what was written as `stat` tells, if it is still that."""
+    if_match = stat.etag if target.mount.features.if_match != "none" else None
+    try:
+        target.mount.delete(target.path, if_match=if_match)
+    except StorageError:
+        pass  # not ours any more, or not allowed: the error that is under way says what is wrong

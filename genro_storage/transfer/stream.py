@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from .job import Copied, Job
 from .nearby import copy_nearby
 from .options import CopyOptions
 from .parallel import Parts, suits
+from .piece import Piece
 from .places import fault, same_place
 from .proof import CHUNK, Proof, judge_unchanged
 
@@ -33,25 +34,30 @@ def copy_file(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader 
 
     `opened` is a reader of the source that somebody opened to see what it is; it is closed in any case.
     """
-    with nullcontext() if opened is None else closing(opened):
-        judge_name(job.target)
-        if not job.apart and job.source.version is None and same_place(job.source, job.target):
-            return Copied(job.facts, same_place=True)
-        small = opened is None and job.facts.size is not None and job.facts.size <= SMALL
-        if (
-            job.local
-            and options.server_side
-            and (copied := copy_nearby(job, options, _write_options(job, options, job.facts), flow))
-        ):
-            return copied
-        if opened is None and options.server_side and (copied := _by_the_storage(job, options, flow)):
-            return copied
-        if small:
-            return _in_one_piece(job, options, flow)
-        if copied := _in_parts(job, options, flow, opened):
-            return copied
-        with flow.room(STREAM_MEMORY):
-            return _in_chunks(job, options, flow, opened)
+    if opened is None:
+        return _copied(job, options, flow, None)
+    with closing(opened):
+        return _copied(job, options, flow, opened)
+
+
+def _copied(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader | None) -> Copied:
+    judge_name(job.target)
+    if not job.apart and job.source.version is None and same_place(job.source, job.target):
+        return Copied(job.facts, same_place=True)
+    if (
+        job.local
+        and options.server_side
+        and (copied := copy_nearby(job, options, _write_options(job, options, job.facts), flow))
+    ):
+        return copied
+    if opened is None and options.server_side and (copied := _by_the_storage(job, options, flow)):
+        return copied
+    if opened is None and job.facts.size is not None and job.facts.size <= SMALL:
+        return _in_one_piece(job, options, flow)
+    if copied := _in_parts(job, options, flow, opened):
+        return copied
+    with flow.room(STREAM_MEMORY):
+        return _in_chunks(job, options, flow, opened)
 
 
 def judge_name(target: Place) -> None:
@@ -101,8 +107,10 @@ def _in_one_piece(job: Job, options: CopyOptions, flow: Flow) -> Copied:
     flow.tick()
     data, facts = source.mount.get(source.path, version=source.version)
     flow.tick(len(data))
-    proof = Proof(job, options, flow, facts)
-    proof.add(data)
+    proof: Proof | Piece = Piece(job, options.verify, facts, data)
+    if options.verify == "read":
+        proof = Proof(job, options, flow, facts)
+        proof.add(data)
     proof.judge_source()
     stat = target.mount.put(target.path, data, _write_options(job, options, facts))
     return _told(job, options, proof.judge_target(stat))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ... import hashing
-from ...types import Stat, WriteOptions
+from ...types import Proven, Stat, WriteOptions
 from .._labels import checked_tags
 from .._objects import metadata_of, quoted, sent_metadata, unquoted
 from .._staging import pieces
@@ -16,6 +16,9 @@ from ..handles import Part
 from .client import Answer, S3Options
 from .errors import code_of
 from .tags import tag_header
+
+PROOF = "genro-md5"
+"""In an answer: the MD5 of the very bytes, which its ETag proved to be."""
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CHECKSUMS = {"crc32c": "ChecksumCRC32C", "md5": "ContentMD5", "sha256": "ChecksumSHA256"}
@@ -61,6 +64,8 @@ def written(path: str, answer: Answer, size: int | None, options: WriteOptions, 
 
 def hashes_of(etag: str | None, answer: Answer) -> Mapping[str, str]:
     """The MD5 that an ETag is, if it is one: one part, not encrypted with a key of KMS or of the customer."""
+    if PROOF in answer:
+        return Proven(md5=answer[PROOF])
     if etag is None or not _MD5.fullmatch(etag) or "SSECustomerAlgorithm" in answer:
         return {}
     if answer.get("ServerSideEncryption", "AES256") != "AES256":

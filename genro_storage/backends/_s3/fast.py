@@ -14,6 +14,7 @@ from ...types import WriteOptions
 from .. import _obstore
 from .._objects import quoted
 from .client import Answer, Connection, S3Options
+from .facts import PROOF
 from .place import is_plain_bucket, located
 
 PROVEN = 1 << 20
@@ -82,8 +83,9 @@ class FastLane:
     def _is_md5(self, answer: Answer, data: bytes | None) -> bool:
         """Marks an ETag that is not proven to be the MD5; False where these bytes may be damaged."""
         etag = answer["ETag"]
-        proof = None if data is None or len(data) > PROVEN or self._opaque else f'"{_md5(data)}"'
-        if proof is not None and etag == proof:
+        proof = None if data is None or len(data) > PROVEN or self._opaque else _md5(data)
+        if proof is not None and etag == f'"{proof}"':
+            answer[PROOF] = proof
             return True
         if etag is None or not _MD5.fullmatch(etag):
             return True

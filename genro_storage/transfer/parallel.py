@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..backends.base import BackendReader, PartWriter
-from ..exceptions import StorageError, StorageUnavailableError
+from ..exceptions import StorageError, StorageUnavailableError, TransferCancelled
 from ..retry import RetryPolicy
 from ..types import Place, Stat, WriteOptions
 from .flow import Flow
@@ -181,12 +181,14 @@ class Parts:
             except StorageError:
                 self._flow.untick(passed)
                 raise
-        if self._staging is not None:
+        if self._staging is not None and passed == end - start:
             self._staging.stored(start, receipt)
 
     def _chunks(self, start: int, end: int) -> Iterator[bytes]:
         with closing(self._opened(start, end)) as reader:
-            while start < end and self._error is None:
+            while start < end:
+                if self._error is not None:  # half a part must not pass for a whole one
+                    raise TransferCancelled("another part of this file failed")
                 chunk = reader.read(min(CHUNK, end - start))
                 if not chunk:
                     return

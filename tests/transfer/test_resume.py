@@ -288,7 +288,8 @@ def test_an_error_of_the_content_leaves_nothing(
     assert list(journal.staged(info.id)) == []
 
 
-def test_a_storage_out_of_reach_keeps_what_it_has(journal: Journal, local: Mount) -> None:
+@pytest.mark.parametrize("_", range(10))
+def test_a_storage_out_of_reach_keeps_what_it_has(journal: Journal, local: Mount, _: int) -> None:
     local.put("f", DATA)
     inner = memory_mount("t")
     plan = FaultPlan(Fault(6, on="parts.put", times=99, error=_unreachable))
@@ -296,6 +297,9 @@ def test_a_storage_out_of_reach_keeps_what_it_has(journal: Journal, local: Mount
     with pytest.raises(StorageUnavailableError):
         copied(journal, local, faulty, retries=0)
     assert not inner.exists("g")
+    (info,) = journal.jobs()
+    (staged,) = journal.staged(info.id)
+    assert {json.loads(receipt)[0] for receipt in staged.receipts.values()} == {PART}  # none by half
     report = copied(journal, local, Mount("t", inner.backend))
     assert report.bytes_resumed >= 4 * PART
     assert inner.get("g")[0] == DATA

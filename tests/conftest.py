@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
@@ -59,6 +61,15 @@ HOME = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 # On a loaded machine an example's time says nothing about the code.
 settings.register_profile("genro", deadline=None)
 settings.load_profile("genro")
+
+
+def hear_interrupts() -> None:
+    """Undoes a shell's wish that background jobs ignore Ctrl-C: tests send it, and programs inherit what is ignored."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+hear_interrupts()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -19,6 +20,10 @@ def in_children(count: int, act: Callable[[int], object]) -> list[int]:
         child = os.fork()
         if child == 0:
             status = 1
+            # OpenSSL does not survive a fork beside a thread that just begins to use it: such a child hangs in C, and
+            # would hold the pipes of this run for ever.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(60)
             try:
                 act(number)
                 status = 0

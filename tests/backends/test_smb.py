@@ -34,6 +34,7 @@ from genro_storage.testing.reading import entries
 from genro_storage.testing.tree import PREFIXES
 from genro_storage.testing.writing import NAMES
 from genro_storage.types import WriteOptions
+from tests.backends.processes import in_children
 from tests.servers.samba import Samba
 
 LACKS = OBJECT_STORE | {
@@ -302,18 +303,7 @@ def test_connections_are_used_again_and_replaced(backend: SmbBackend) -> None:
 
 def test_a_fork_connects_anew(backend: SmbBackend) -> None:
     backend.put("f", b"1")
-    children = []
-    for number in range(3):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                backend.put(f"child{number}", backend.get("f")[0])
-                code = 0
-            finally:
-                os._exit(code)
-        children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert in_children(3, lambda number: backend.put(f"child{number}", backend.get("f")[0])) == [0, 0, 0]
     assert backend.get("child2")[0] == b"1"
 
 

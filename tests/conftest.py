@@ -84,10 +84,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes a server fixture."""
+    """Mark what takes a server fixture, and what is long by its count; the latter may take as long as its scale is."""
     for item in items:
-        if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        fixtures = getattr(item, "fixturenames", ())
+        if SERVER_FIXTURES.intersection(fixtures):
             item.add_marker("server")
+        if "soak" in fixtures:
+            item.add_marker("soak")
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(max(120, 7200 * soak_scale())))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -102,6 +107,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("SERVERS MISSING: this run proves less than it should", red=True, bold=True)
         for why, tests in sorted(missed.items()):
             terminalreporter.line(f"{why} ({tests} tests skipped)", red=True)
+
+
+def soak_scale() -> float:
+    """What counts of soak tests are multiplied with."""
+    return float(os.environ.get("GENRO_SOAK", "0.02"))
 
 
 def addresses(server: S3Server) -> Iterator[S3Endpoint]:
@@ -149,5 +159,5 @@ def s3_proxy() -> Iterator[Callable[[S3Endpoint], FaultProxy]]:
 @pytest.fixture(scope="session")
 def soak() -> Callable[[int], int]:
     """The count of a soak test, scaled by GENRO_SOAK (0.02 unless set) and never below 1."""
-    scale = float(os.environ.get("GENRO_SOAK", "0.02"))
+    scale = soak_scale()
     return lambda count: max(1, round(count * scale))

@@ -278,6 +278,19 @@ class Tree(Cases):
         assert dict(stat.metadata or {}) == {"k": "v"}
         assert stat.content_type == "text/x-own" or not mount.features.content_type
 
+    @needs("copy_from", "metadata")
+    def test_copy_that_leaves_metadata_behind(self, mount: Mount) -> None:
+        """And the time that is kept among it; or the storage cannot, and the caller streams."""
+        mount.put("f", b"1", WriteOptions(metadata={"k": "v"}, mtime=86_400.0))
+        try:
+            mount.copy_from(mount, "f", "g", WriteOptions(metadata={}))
+        except UnsupportedOperation:
+            assert not mount.exists("g")
+            return
+        stat = mount.stat("g")
+        assert not stat.metadata
+        assert stat.mtime != 86_400.0
+
     @needs("copy_from")
     def test_copy_between_roots(self, backend: StorageBackend, mount: Mount) -> None:
         one, two = Mount("one", backend.rooted("one")), Mount("two", backend.rooted("two"))

@@ -13,7 +13,7 @@ from .._rest.web import Answer
 from ..base import Tick, source_changed
 from .client import Client
 from .errors import status_of
-from .facts import headers_of, metadata_headers, stat_of
+from .facts import META, headers_of, metadata_headers, stat_of
 from .writer import Target
 
 PAUSE = 0.2
@@ -21,7 +21,8 @@ PAUSE = 0.2
 
 
 def copy_blob(target: Target, source: Client, key: str, version: str | None, tick: Tick) -> Stat:
-    """A copy keeps the type of its source: where the options have another, `UnsupportedOperation`."""
+    """A copy keeps type and metadata of its source: where the options have another type, or nothing in place of its
+    metadata, `UnsupportedOperation`."""
     options, client = target.options, target.client
     place = source.blob(key, versionid=version)
     sent = headers_of(options)
@@ -32,7 +33,10 @@ def copy_blob(target: Target, source: Client, key: str, version: str | None, tic
         if options.content_type not in (None, found.content_type):
             raise UnsupportedOperation("Azure copies a blob with its type, not with another one")
         kept = found.metadata if options.metadata is None else options.metadata
-        sent |= metadata_headers(replace(options, metadata=kept))
+        described = metadata_headers(replace(options, metadata=kept))
+        if not described and any(name.lower().startswith(META) for name in answer.headers):
+            raise UnsupportedOperation("Azure copies a blob with its metadata or with other, not with none")
+        sent |= described
         sent["x-ms-source-if-match"] = quoted(found.etag or "")
     answer = _begun(target, source, place, sent)
     status, copy = answer.headers.get("x-ms-copy-status"), answer.headers.get("x-ms-copy-id", "")

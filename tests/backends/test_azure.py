@@ -355,11 +355,17 @@ def test_a_copy_with_another_type_is_left_to_a_stream(opened: Open) -> None:
 # --- uploads ---
 
 
-def test_an_upload_in_blocks(backend: AzureBackend, azurite: AzureEndpoint, small_blocks: int) -> None:
+@pytest.mark.parametrize("per_size", [5000, 1])
+def test_an_upload_in_blocks(
+    backend: AzureBackend, azurite: AzureEndpoint, small_blocks: int, per_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T43: blocks that grow wait in a file, and in memory is never more than the first ones had."""
+    monkeypatch.setattr(azure_writer, "BLOCKS_PER_SIZE", per_size)
     data = os.urandom(3 * small_blocks + 5)
     writer = backend.writer("f", WriteOptions(content_type="a/b", metadata={"k": "v"}, mtime=7.0, tags={"a": "b"}))
     for start in range(0, len(data), 30_000):
         writer.write(data[start : start + 30_000])
+        assert len(writer._buffer) <= small_blocks
     assert not backend.has("f")
     stat = writer.commit()
     assert azurite.blobs(backend.options.container) == {"f": data}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from genro_storage.backends._s3 import copying, writer
+from genro_storage.backends._spooled import Spooled
 from genro_storage.backends.s3 import S3Backend
 from genro_storage.exceptions import (
     StorageConflictError,
@@ -87,13 +88,53 @@ def test_a_part_is_sent_as_soon_as_more_follows(proxied: Open, proxy: FaultProxy
 
 
 def test_parts_grow_to_stay_below_their_number(
-    backend: S3Backend, monkeypatch: pytest.MonkeyPatch, proxied: Open, proxy: FaultProxy
+    monkeypatch: pytest.MonkeyPatch, proxied: Open, proxy: FaultProxy
 ) -> None:
+    """T43: and what is larger than a first part waits in a file instead of in memory."""
     monkeypatch.setattr(writer, "PARTS_PER_SIZE", 2)
-    data = os.urandom(31 * MIB)
-    written(proxied(), "f", data)
+    data, backend = os.urandom(31 * MIB), proxied()
+    opened = backend.writer("f", WriteOptions(size=len(data)))
+    held = 0
+    for start in range(0, len(data), MIB):
+        opened.write(data[start : start + MIB])
+        part = opened._upload._part if opened._upload is not None else None
+        waiting = 0 if part is None or isinstance(part.data, Spooled) else len(part.data)
+        held = max(held, len(opened._buffer) + waiting)
+    assert opened.commit().size == len(data)
     sizes = [int(request.headers["content-length"]) for request in proxy.log if "partNumber" in request.query]
     assert sizes == [5 * MIB, 5 * MIB, 10 * MIB, 10 * MIB, MIB]
+    assert held <= 2 * 5 * MIB
+    assert backend.get("f")[0] == data
+
+
+@pytest.mark.parametrize("kind", ["503", "lost", "reset"])
+def test_a_spooled_part_is_sent_again(
+    proxied: Open, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """From its beginning, wherever the first try ended; its file goes with the writer, whatever becomes of that."""
+    monkeypatch.setattr(writer, "PARTS_PER_SIZE", 1)
+    spools: list[Spooled] = []
+    born = Spooled.__init__
+    monkeypatch.setattr(Spooled, "__init__", lambda self, room: spools.append(self) or born(self, room))
+    data, backend = os.urandom(5 * MIB + 10 * MIB + 20 * MIB + 1), proxied()
+    which = {"method": "PUT", "contains": "partNumber=2&"}
+    if kind == "503":
+        proxy.answer(503, headers=["Retry-After: 0"], **which)
+    elif kind == "lost":
+        proxy.lose_answer(**which)
+    else:
+        proxy.reset_upload(3 * MIB, **which)
+    target = Mount("s3", backend, retry=RetryPolicy(2, 0.0))
+    opened = target.writer("f")
+    for start in range(0, len(data), MIB):
+        opened.write(data[start : start + MIB])
+    opened.commit()
+    assert backend.get("f")[0] == data
+    assert [spool._file.closed for spool in spools] == [True] * 3
+    dropped = target.writer("g")
+    dropped.write(data)
+    dropped.discard()
+    assert all(spool._file.closed for spool in spools)
 
 
 def test_the_largest_object_fits() -> None:

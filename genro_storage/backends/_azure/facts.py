@@ -13,6 +13,8 @@ from urllib.parse import quote, urlencode
 from ...types import Stat, WriteOptions
 from .._objects import metadata_of, quoted, sent_metadata, unquoted
 from .._rest.body import extent
+from .._staging import pieces
+from ..handles import Part
 from .labels import allowed
 
 METADATA_LIMIT = 8192
@@ -131,9 +133,12 @@ def plain(name: str) -> str:
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), name.lower())
 
 
-def digest(data: bytes | memoryview) -> bytes:
+def digest(data: Part) -> bytes:
     """The MD5 that goes with bytes for the server to check."""
-    return hashlib.md5(data, usedforsecurity=False).digest()
+    md5 = hashlib.md5(usedforsecurity=False)
+    for piece in pieces(data):
+        md5.update(piece)
+    return md5.digest()
 
 
 def b64(data: bytes) -> str:

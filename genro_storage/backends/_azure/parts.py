@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import secrets
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
@@ -14,10 +13,10 @@ from msgspec.structs import replace
 from ...exceptions import StorageConflictError, StorageError, StorageExistsError, StorageNotFoundError
 from ...types import Stat
 from .._objects import unquoted
-from .._staging import Receipt, Staged, fitting, gone, pieces
+from .._staging import Receipt, Staged, fitting, gone
 from ..handles import Part
 from .errors import code_of, status_of
-from .facts import b64, headers_of
+from .facts import b64, digest, headers_of
 from .writer import Target
 
 MOST_BLOCKS = 50_000
@@ -69,13 +68,11 @@ class AzureParts(Staged):
         return b64(self._upload + (offset // self.part_size).to_bytes(4, "big"))
 
     def _store(self, offset: int, data: Part) -> Receipt:
-        md5 = hashlib.md5(usedforsecurity=False)
-        for piece in pieces(data):
-            md5.update(piece)
+        md5 = digest(data)
         if len(data):  # Azure takes no empty block, and an empty file needs none
             place = self._client.blob(self._target.key, comp="block", blockid=self._name(offset))
-            self._client.send("PUT", place, {"Content-MD5": b64(md5.digest())}, data)
-        return Receipt(len(data), md5.hexdigest())
+            self._client.send("PUT", place, {"Content-MD5": b64(md5)}, data)
+        return Receipt(len(data), md5.hex())
 
     def _publish(self, parts: list[Receipt], size: int, hashes: Mapping[str, str]) -> Stat:
         names = [self._name(number * self.part_size) for number, part in enumerate(parts) if part.size]

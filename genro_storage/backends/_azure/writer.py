@@ -12,13 +12,15 @@ from ...exceptions import StorageConflictError, StorageCorruptedError, StorageEr
 from ...types import Stat, WriteOptions
 from .._rest.proof import check_hashes
 from .._rest.web import Answer, check_process
+from .._spooled import Spooled
 from ..base import check_size
+from ..handles import Part
 from .client import Client
 from .errors import code_of, status_of
 from .facts import b64, digest, headers_of, stat_of, written
 
 BLOCK = 8 << 20
-"""Bytes of a block; also the largest blob sent in one Put Blob."""
+"""Bytes of a block, and the most that is held of one; also the largest blob sent in one Put Blob."""
 BLOCKS_PER_SIZE = 5000
 """After so many blocks their size doubles: 50,000 of them (Azure's limit) hold more than a blob may."""
 
@@ -42,7 +44,7 @@ class Target(NamedTuple):
         answer = self.sent(self.client.blob(self.key), headers, data)
         return written(self.path, len(data), md5, answer.headers, self.options, versions=self.versions)
 
-    def sent(self, target: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+    def sent(self, target: str, headers: Mapping[str, str], body: Part | None) -> Answer:
         """A PUT whose refusal is judged by the conditions."""
         try:
             return self.client.send("PUT", target, headers, body)
@@ -79,6 +81,8 @@ class AzureWriter:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._buffer = bytearray()
+        self._spool: Spooled | None = None
+        """The next block, where it is larger than what is held."""
         self._written = 0
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._upload = secrets.token_bytes(8)
@@ -94,29 +98,43 @@ class AzureWriter:
         self._written += len(view)
         self._md5.update(view)
         try:
-            while len(self._buffer) + len(view) > self._size:
-                room = max(0, self._size - len(self._buffer))
+            while len(self._buffer) + len(view) > BLOCK:
+                room = max(0, BLOCK - len(self._buffer))
                 self._buffer += view[:room]
                 view = view[room:]
                 self._ship()
         finally:
             self._buffer += view
 
-    @property
-    def _size(self) -> int:
-        return BLOCK << (len(self._blocks) // BLOCKS_PER_SIZE)
-
     def _ship(self) -> None:
+        """Moves the beginning of the buffer on: it is a block, or a piece of a larger one."""
+        size = BLOCK << (len(self._blocks) // BLOCKS_PER_SIZE)
+        if self._spool is None and size <= BLOCK:
+            size = min(size, len(self._buffer))
+            with memoryview(self._buffer) as view, view[:size] as first:
+                block = bytes(first)
+            self._send(block)
+            del self._buffer[:size]
+            return
+        if self._spool is None:
+            self._spool = Spooled(size)
+        self._spool.take(self._buffer, BLOCK)
+        if self._spool.full:
+            self._ship_spooled()
+
+    def _ship_spooled(self) -> None:
+        if self._spool is not None:
+            self._send(self._spool)
+            self._spool.close()
+            self._spool = None
+
+    def _send(self, block: Part) -> None:
         """Sends one block; one that failed is sent again under the same name."""
-        size = min(self._size, len(self._buffer))
-        with memoryview(self._buffer) as view, view[:size] as first:
-            block = bytes(first)
         # All names of one blob have one length, those of other writers too.
         name = b64(self._upload + len(self._blocks).to_bytes(4, "big"))
         client, target = self._target.client, self._target
         place = client.blob(target.key, comp="block", blockid=name)
         target.sent(place, {"Content-MD5": b64(digest(block))}, block)
-        del self._buffer[:size]
         self._blocks.append(name)
 
     def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
@@ -150,6 +168,7 @@ class AzureWriter:
     def _complete(self) -> Stat:
         while self._buffer:
             self._ship()
+        self._ship_spooled()
         target, md5 = self._target, self._md5.digest()
         names = "".join(f"<Latest>{name}</Latest>" for name in self._blocks)
         body = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{names}</BlockList>'.encode()
@@ -161,6 +180,8 @@ class AzureWriter:
         if self._open and self._pid == os.getpid():
             self._open = False
             self._buffer = bytearray()
+            if self._spool is not None:
+                self._spool.close()
 
     def _check_open(self) -> None:
         if not self._open:

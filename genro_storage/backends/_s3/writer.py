@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -18,6 +18,7 @@ from ...exceptions import (
     UnsupportedOperation,
 )
 from ...types import Stat, WriteOptions
+from .._spooled import Spooled
 from ..base import check_size
 from .client import Answer, Connection, check_process, spawn
 from .errors import answered, code_of, status_of
@@ -26,7 +27,7 @@ from .reader import fetched
 from .upload import Upload
 
 PART = 8 << 20
-"""Bytes of a part; also the largest object sent in one PUT."""
+"""Bytes of a part, and the most that is held of one; also the largest object sent in one PUT."""
 PARTS_PER_SIZE = 1000
 """After so many parts their size doubles: 10,000 of them (S3's limit) hold 8 TiB, more than an object may."""
 
@@ -107,8 +108,18 @@ class Part(NamedTuple):
     """A part that no answer has confirmed yet."""
 
     number: int
-    data: bytes
+    data: bytes | Spooled
     checked: Answer
+
+    @property
+    def body(self) -> Any:
+        """What the client sends: a file where it does not fit into memory."""
+        return self.data.file() if isinstance(self.data, Spooled) else self.data
+
+    def close(self) -> None:
+        """It is stored, or nobody wants it any more."""
+        if isinstance(self.data, Spooled):
+            self.data.close()
 
 
 class Multipart:
@@ -131,8 +142,8 @@ class Multipart:
         begun = len(self._parts) + (self._part is not None)
         return PART << (begun // PARTS_PER_SIZE)
 
-    def start(self, data: bytes) -> None:
-        """Sends the next part, in the background; call `settle` first."""
+    def start(self, data: bytes | Spooled) -> None:
+        """Sends the next part, in the background, and closes it at its end; call `settle` first."""
         self._part = Part(len(self._parts) + 1, data, self._checksums.of(data))
         self._send(self._part)
 
@@ -150,10 +161,11 @@ class Multipart:
         self._parts.append({"PartNumber": part.number, "ETag": answer["ETag"], **checks})
         self._size += len(part.data)
         self._part = None
+        part.close()
 
     def _send(self, part: Part) -> None:
         request = self._upload.request | part.checked
-        sent = self._client.upload_part(PartNumber=part.number, Body=part.data, **request)
+        sent = self._client.upload_part(PartNumber=part.number, Body=part.body, **request)
         self._sending = self._connection.submit(sent)
 
     def copy_part(self, source: Answer, span: str, etag: str, length: int) -> None:
@@ -185,9 +197,11 @@ class Multipart:
         self._connection.post(spawn, self.aborting)
 
     def _stop(self) -> None:
-        sending, self._sending, self._part = self._sending, None, None
+        sending, part, self._sending, self._part = self._sending, self._part, None, None
         if sending is not None:
             sending.cancel()
+        if part is not None:
+            part.close()
 
     async def aborting(self) -> None:
         """One try, for when nobody has the time for more."""
@@ -201,6 +215,8 @@ class S3Writer:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._buffer = bytearray()
+        self._spool: Spooled | None = None
+        """The next part, where it is larger than what is held."""
         self._written = 0
         self._upload: Multipart | None = None
         self._lost = False
@@ -213,27 +229,39 @@ class S3Writer:
         view = memoryview(data).cast("B")
         self._written += len(view)
         try:
-            while len(self._buffer) + len(view) > self._part_size:
-                room = max(0, self._part_size - len(self._buffer))
+            while len(self._buffer) + len(view) > PART:
+                room = max(0, PART - len(self._buffer))
                 self._buffer += view[:room]
                 view = view[room:]
                 self._ship()
         finally:
             self._buffer += view
 
-    @property
-    def _part_size(self) -> int:
-        return PART if self._upload is None else self._upload.part_size
-
     def _ship(self) -> None:
+        """Moves the beginning of the buffer on: it is a part, or a piece of a larger one."""
         if self._upload is None:
             self._upload = Multipart(self._target)
+        upload = self._upload
+        if self._spool is None and upload.part_size <= PART:
+            upload.settle()
+            size = min(PART, len(self._buffer))
+            with memoryview(self._buffer) as view, view[:size] as first:
+                part = bytes(first)
+            del self._buffer[:size]
+            upload.start(part)
+            return
+        if self._spool is None:
+            self._spool = Spooled(upload.part_size)
+        self._spool.take(self._buffer, PART)
+        if self._spool.full:
+            self._ship_spooled()
+
+    def _ship_spooled(self) -> None:
+        assert self._upload is not None
         self._upload.settle()
-        size = min(self._part_size, len(self._buffer))
-        with memoryview(self._buffer) as view, view[:size] as first:
-            part = bytes(first)
-        del self._buffer[:size]
-        self._upload.start(part)
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            self._upload.start(spool)
 
     def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
         self._check_open()
@@ -247,6 +275,8 @@ class S3Writer:
         assert self._upload is not None
         while self._buffer:
             self._ship()
+        if self._spool is not None:
+            self._ship_spooled()
         return self._upload.complete()
 
     def _put(self, hashes: Mapping[str, str]) -> Stat:
@@ -267,6 +297,8 @@ class S3Writer:
         if self._open and self._pid == os.getpid():
             self._open = False
             self._buffer = bytearray()
+            if self._spool is not None:
+                self._spool.close()
             if self._upload is not None:
                 self._upload.abort()
 

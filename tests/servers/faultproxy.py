@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader, StreamWriter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Literal, Self, TypedDict, Unpack
@@ -117,6 +117,8 @@ class FaultProxy:
         """Every request, in order of arrival; `forget` empties it."""
         self.endpoint = ""
         """The URL of the proxy."""
+        self.choose: Callable[[Request], Fault | None] = lambda request: None
+        """Asked, in the proxy's thread, for the fault of each request that none of the others is meant for."""
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._started = threading.Event()
@@ -182,7 +184,7 @@ class FaultProxy:
                 if fault.times != 0 and request.matches(fault.method, fault.contains):
                     fault.times = fault.times and fault.times - 1
                     return fault
-        return None
+        return self.choose(request)
 
     # --- the server: an event loop in a thread ---
 

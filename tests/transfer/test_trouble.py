@@ -7,7 +7,7 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from genro_storage.retry import RetryPolicy
 from genro_storage.transfer import crew
 from genro_storage.transfer import files as workers
 from genro_storage.transfer.pace import Width
-from tests.servers.faultproxy import FaultProxy
+from tests.servers.faultproxy import Fault, FaultProxy, Kind, Request
 from tests.servers.s3 import S3Endpoint
 
 from .conftest import local_mount
@@ -118,50 +118,40 @@ def test_t34_what_is_throttled_for_too_long_fails_and_goes_the_next_time(
     assert files(bucket[1], "dst") == made
 
 
-class Cuts(threading.Thread):
-    """Spoils a request now and then, in every way there is."""
+class Cuts:
+    """Spoils requests in every way there is: by their number and a seed, never by the time they take."""
 
-    def __init__(self, proxy: FaultProxy, seed: int) -> None:
-        super().__init__(daemon=True)
-        self.proxy, self.random, self.ended = proxy, random.Random(seed), threading.Event()
-        self.cuts = 0
+    def __init__(self, seed: int, count: int) -> None:
+        """`count` of the next requests, hardly four times as many."""
+        self.random, self.left = random.Random(seed), count
 
-    def run(self) -> None:
-        ways: list[Callable[[int], None]] = [
-            lambda after: self.proxy.refuse(),
-            lambda after: self.proxy.lose_answer(),
-            lambda after: self.proxy.reset_upload(after=after, method="PUT"),
-            lambda after: self.proxy.reset(after=after, method="GET"),
-            lambda after: self.proxy.truncate(after=after, method="GET"),
-        ]
-        while not self.ended.wait(self.random.uniform(0.03, 0.3)):
-            self.random.choice(ways)(self.random.randrange(1, 5000))
-            self.cuts += 1
-
-    def __enter__(self) -> Cuts:
-        self.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.ended.set()
-        self.join(10)
-        self.proxy.clear()
+    def __call__(self, request: Request) -> Fault | None:
+        chance, way, after = self.random.random(), self.random.randrange(3), self.random.randrange(1, 3000)
+        if not self.left or chance > 0.3:
+            return None
+        self.left -= 1
+        ways: dict[str, Kind] = {"PUT": "reset_upload", "GET": "reset" if after % 2 else "truncate"}
+        kinds: list[Kind] = ["refuse", "lose_answer", ways.get(request.method, "refuse")]
+        return Fault(kinds[way], after=after)
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_proxy_that_cuts_connections_at_random(
     seed: int, local: Mount, bucket: tuple[Mount, Mount], proxy: FaultProxy
 ) -> None:
+    """Fewer cuts than one file has tries: whichever requests they meet, all arrives."""
     made = plant(local, 80, 3000)
     local.put("src/big", big := os.urandom(7 << 20))
     made |= {"big": big}
-    with Cuts(proxy, seed) as cuts:
-        up = transfer.copy(at(local, "src"), at(bucket[0], "dst"), retries=40)
-        down = transfer.copy(at(bucket[0], "dst"), at(local, "back"), retries=40)
-    assert cuts.cuts > 5
+    proxy.choose = upward = Cuts(seed, 20)
+    up = transfer.copy(at(local, "src"), at(bucket[0], "dst"), retries=20)
+    proxy.choose = downward = Cuts(seed + 100, 20)
+    down = transfer.copy(at(bucket[0], "dst"), at(local, "back"), retries=20)
+    assert (upward.left, downward.left) == (0, 0)
     assert files(bucket[1], "dst") == files(local, "back") == made
     assert (up.files_copied, down.files_copied) == (81, 81)
-    assert up.retries + down.retries > 0
+    assert up.retries > 0
+    assert down.retries > 0
     assert list(bucket[1].unfinished("", older_than=0)) == []
 
 

@@ -99,7 +99,10 @@ class Worker:
         return Outcome(Copied(here, here.size or 0, by_checksum=True)) if same else None
 
     def _looked(self, action: Action) -> Outcome:
-        """What a closer look says of a file that may be good enough: a reason, an error, or neither."""
+        """What a closer look says of a file that may be good enough: a reason, an error, or neither.
+
+        A comparison, whose actions have a reason, copies nothing: what it cannot read is an error and no difference.
+        """
         found = Seen()
 
         def look(attempt: int) -> None:
@@ -107,7 +110,7 @@ class Worker:
             if action.doubt is not None and action.there is not None:
                 source = At(self._source.mount, action.entry.stat.path, self._source.version)
                 sides = (source, action.entry.stat), (self._landing(action), action.there)
-                found = seen(action.doubt, self._skips, *sides, self._flow)
+                found = seen(action.doubt, self._skips, *sides, self._flow, copies=not action.reason)
 
         outcome = self._tried(action, look)
         outcome.reason, outcome.hashed = found.reason or "", found.hashed

@@ -220,11 +220,13 @@ def _level(mount: Mount, path: str, troubles: list[Trouble]) -> Iterator[Stat]:
 class TargetListing(Listing):
     """What is below the target, nothing where there is no such directory; what cannot be told does not count.
 
-    `files`: how many were listed so far; `complete`: nothing there is that could not be listed.
+    `files`: how many were listed so far; `complete`: nothing there is that could not be listed. `untold`: a list to
+    which is added what cannot be told, if anybody asks, before what comes after it is listed.
     """
 
     files = 0
     complete = True
+    untold: list[Entry] | None = None
 
     def entries(self, by_level: bool = False) -> Iterator[Entry]:
         for entry in super().entries(by_level):
@@ -244,6 +246,8 @@ class TargetListing(Listing):
                 self.complete = self.complete and not entry.unlisted
                 if entry.error is None:
                     yield entry
+                elif self.untold is not None:
+                    self.untold.append(entry)
         except StorageNotFoundError:
             if begun:
                 raise

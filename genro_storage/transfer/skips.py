@@ -136,10 +136,21 @@ class Seen(NamedTuple):
     hashed: int = 0
 
 
-def seen(doubt: Doubt, skips: Skips, here: tuple[Place, Stat], there: tuple[Place, Stat], flow: Flow) -> Seen:
-    """Looks at what the listings leave in doubt; both sides as (place, listed facts)."""
+def seen(
+    doubt: Doubt, skips: Skips, here: tuple[Place, Stat], there: tuple[Place, Stat], flow: Flow, *, copies: bool = True
+) -> Seen:
+    """Looks at what the listings leave in doubt; both sides as (place, listed facts).
+
+    `copies`: what cannot be read is copied, and that will tell why; else the error is raised.
+    """
     if doubt is Doubt.CONTENT:
-        return _seen_content(*here, *there, flow)
+        try:
+            return _seen_content(*here, *there, flow)
+        except StorageError:
+            if not copies:
+                raise
+            flow.tick()  # a cancelled transfer copies nothing either
+            return Seen()
     if doubt is Doubt.TIME:
         return _seen_time(skips, here[0], there[1])
     (source, _), (target, _) = here, there
@@ -157,24 +168,20 @@ def _seen_time(skips: Skips, source: Place, there: Stat) -> Seen:
 
 
 def _seen_content(source: Place, here: Stat, target: Place, there: Stat, flow: Flow) -> Seen:
-    """By a hash that both have or that reading gives; what cannot be read is copied, and that will tell why."""
+    """By a hash that both have or that reading gives."""
     hashed = 0
-    try:
-        here, there = _with_hashes(source, here), _with_hashes(target, there)
-        if here.hashes.keys() & there.hashes.keys():
-            return Seen(SAME_CONTENT if _equal(here, there) else None)
-        algorithm = _algorithm(here, there)
-        digests = []
-        for place, stat in ((source, here), (target, there)):
-            digest = stat.hashes.get(algorithm)
-            if digest is None:
-                digest, read = _digest(place, algorithm, flow)
-                hashed += read
-            digests.append(digest.lower())
-        return Seen(SAME_CONTENT if digests[0] == digests[1] else None, hashed)
-    except StorageError:
-        flow.tick()  # a cancelled transfer copies nothing either
-        return Seen(None, hashed)
+    here, there = _with_hashes(source, here), _with_hashes(target, there)
+    if here.hashes.keys() & there.hashes.keys():
+        return Seen(SAME_CONTENT if _equal(here, there) else None)
+    algorithm = _algorithm(here, there)
+    digests = []
+    for place, stat in ((source, here), (target, there)):
+        digest = stat.hashes.get(algorithm)
+        if digest is None:
+            digest, read = _digest(place, algorithm, flow)
+            hashed += read
+        digests.append(digest.lower())
+    return Seen(SAME_CONTENT if digests[0] == digests[1] else None, hashed)
 
 
 def _with_hashes(place: Place, stat: Stat) -> Stat:

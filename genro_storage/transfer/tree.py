@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,14 @@ from .crew import engine_for
 from .deletion import NOT_DELETED, Deletions, refusal
 from .engine import Engine
 from .events import Teller
+from .filters import Filters
 from .findings import findings
 from .flow import Flow
 from .landing import Landing, missing, onto_file
 from .listing import Listing, TargetListing, planned
 from .moving import Removal
 from .options import CopyOptions
-from .places import below
+from .places import below, placed
 from .plan import Action, Entry, actions
 from .purge import Purge
 from .report import TransferReport
@@ -97,7 +99,8 @@ class Tree:
         landing = self._landing
         rules = rules_of(landing, self._options, self._nodes, self._report, self.resume)
         if self._report.operation == "compare":
-            return findings(actions(source.entries(), target.entries(), rules))
+            untold = partial(_failures, target, rules.filters)
+            return findings(actions(source.entries(), target.entries(), rules), untold)
         plan = planned(source, target, rules, deletions)
         if first is None and rules.empty_dirs and not landing.target.mount.is_dir(landing.target.path):
             return chain((Action("mkdir", Entry("", b"", landing.facts)),), plan)
@@ -123,6 +126,8 @@ class Tree:
 
     def _target(self) -> tuple[TargetListing, Entry | None]:
         listing = TargetListing(self._landing.target, flow=self._flow)
+        if self._report.operation == "compare":
+            listing.untold = []
         try:
             return listing, self._flow.waited(lambda: listing.start(self.by_level))
         except StorageNotADirectoryError as error:
@@ -183,3 +188,11 @@ class Tree:
             report.warn(told)
         else:
             self.refused = error
+
+
+def _failures(target: TargetListing, filters: Filters) -> Iterator[Action]:
+    """What the target could not tell since the last time, but for what is filtered."""
+    while target.untold:
+        entry = target.untold.pop(0)
+        if entry.error is not None and not filters.reason(entry.relpath, entry.stat.is_dir):
+            yield Action("fail", entry, error=placed(entry.error, target.below(entry.relpath)))

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from genro_storage import StorageManager, transfer
-from genro_storage.exceptions import StorageIsADirectoryError, StorageNotADirectoryError, StorageNotFoundError
+from genro_storage.exceptions import (
+    StorageIsADirectoryError,
+    StorageNotADirectoryError,
+    StorageNotFoundError,
+    StoragePathError,
+    StoragePermissionError,
+    StorageTransferError,
+)
 from genro_storage.mount import Level, Mount
 from genro_storage.transfer import listing
 from genro_storage.types import WriteOptions
@@ -129,3 +136,63 @@ def test_options_are_judged(memory: Mount) -> None:
     for name, value in (("delete", True), ("skip", "size"), ("overwrite", False), ("dry_run", True), ("nonsense", 1)):
         with pytest.raises(TypeError, match=name):
             transfer.compare(at(memory), at(memory), **{name: value})
+
+
+def test_what_cannot_be_read_is_no_difference(memory: Mount, local: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(memory, d__a=b"1", d__b=b"1", d__c=b"1", d__e=b"1", f=b"1")
+    plant(local, d__a=b"1", d__b=b"2", d__c=b"1", d__e=b"22", f=b"1")
+    denied(monkeypatch, local, "reader", "b", "e", "f")
+    for sides in ((at(memory, "d"), at(local, "d")), (at(local, "d"), at(memory, "d"))):
+        report = transfer.compare(*sides, errors="report", retries=0)
+        assert (counts(report), report.failed, report.ok) == ((2, 1, 0, 0), 1, False)
+        assert [(one.relpath, type(one.error)) for one in report.failures] == [("b", StoragePermissionError)]
+        assert report.files_total == 4
+    with pytest.raises(StorageTransferError) as caught:
+        transfer.compare(at(memory, "d"), at(local, "d"))
+    assert isinstance(caught.value.__cause__, StoragePermissionError)
+    with pytest.raises(StoragePermissionError):
+        transfer.compare(at(memory, "f"), at(local, "f"))
+    assert transfer.copy(at(memory, "d"), at(local, "d"), skip="hash").files_copied == 2  # a copy mends it instead
+
+
+@pytest.mark.parametrize("page", [1, 1000])
+def test_a_directory_that_cannot_be_listed_is_on_nobody_s_side(
+    page: int, memory: Mount, local: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "PAGE", page)
+    for mount in (memory, local):
+        plant(mount, d__a=b"1", d__shut__b=b"1", d__shut__in__c=b"1", d__t=b"1", d__x__shut__z=b"1")
+    plant(local, **{"d__shut-": b"1", "d__shut__only": b"1"})
+    denied(monkeypatch, local, "scan", "shut")
+    for sides, expected in (
+        ((at(memory, "d"), at(local, "d")), (2, 0, 0, 1)),
+        ((at(local, "d"), at(memory, "d")), (2, 0, 1, 0)),
+    ):
+        report = transfer.compare(*sides, errors="report", retries=0)
+        assert (counts(report), report.complete) == (expected, False)
+        assert sorted(one.relpath for one in report.failures) == ["shut", "x/shut"]
+        assert all(one.error.mount == local.name for one in report.failures)
+        assert transfer.compare(*sides, exclude="shut/").ok
+
+
+def test_a_name_no_path_can_express_is_told_on_both_sides() -> None:
+    (here, origin), (there, store) = objects("s"), objects("t")
+    for one in (origin, store):
+        one.set("d/a", b"1")
+    store.set("d/x//y", b"1")
+    for sides in ((at(here, "d"), at(there, "d")), (at(there, "d"), at(here, "d"))):
+        report = transfer.compare(*sides, errors="report")
+        assert (counts(report), report.failed) == ((1, 0, 0, 0), 1)
+        assert isinstance(report.failures[0].error, StoragePathError)
+
+
+def denied(monkeypatch: pytest.MonkeyPatch, mount: Mount, method: str, *names: str) -> None:
+    """A method of the backend refuses these names, as for a user without the right (root may everything)."""
+    allowed = getattr(mount.backend, method)
+
+    def refused(path: str, *rest: Any, **how: Any) -> Any:
+        if path.rpartition("/")[2] in names:
+            raise PermissionError(13, "denied")
+        return allowed(path, *rest, **how)
+
+    monkeypatch.setattr(mount.backend, method, refused)

@@ -174,6 +174,7 @@ class Worker:
 
         def copy(attempt: int) -> Copied:
             with self._flow.file() as flow:
+                flow.retried = lambda error, attempt: self.tell(action, Note("retry", error, attempt))
                 return self._copy(job, attempt, opened, flow)
 
         return self._tried(action, copy)

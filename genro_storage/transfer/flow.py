@@ -56,6 +56,8 @@ class Flow:
         """Why it stopped, where somebody wished it or the time was over."""
         self.slow: Callable[[], object] = lambda: None
         """Called from any thread when a storage does not keep up."""
+        self.retried: Callable[[Exception, int], object] = lambda error, attempt: None
+        """Called from any thread when a part of a file is tried again after so many attempts."""
         self.abandoned = False
         """Threads were left behind that may still hold what they opened."""
 

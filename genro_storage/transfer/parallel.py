@@ -156,10 +156,11 @@ class Parts:
                     raise
                 if isinstance(error, StorageUnavailableError):
                     self._flow.slow()
-                self._retry.wait(attempt, error)
                 attempt += 1
                 with self._lock:
                     self.retries += 1
+                self._flow.retried(error, attempt)
+                self._retry.wait(attempt - 1, error)
 
     def _part(self, writer: PartWriter, start: int) -> None:
         end = min(start + writer.part_size, self._facts.size or 0)

@@ -33,7 +33,7 @@ from genro_storage.exceptions import (
 from genro_storage.mount import Mount
 from genro_storage.retry import RetryPolicy
 from genro_storage.testing import Fault, FaultPlan, FaultyBackend
-from genro_storage.transfer import parallel
+from genro_storage.transfer import TransferEvent, parallel
 from genro_storage.transfer.options import CopyOptions
 from tests.servers.azure import AzureEndpoint
 from tests.servers.faultproxy import FaultProxy
@@ -269,8 +269,11 @@ def test_t35_a_part_is_sent_again_alone(s3: Mount, proxy: FaultProxy, memory: Mo
     else:
         status, code = (503, "SlowDown") if fault == "busy" else (400, "BadDigest")
         proxy.answer(status, code, method="PUT", contains="partNumber=2")
-    report = transfer.copy(at(memory, "f"), at(s3, "f"))
+    told: list[TransferEvent] = []
+    report = transfer.copy(at(memory, "f"), at(s3, "f"), on_event=told.append)
     assert (report.retries, report.files_copied) == (1, 1)
+    retried = [(event.relpath, event.attempt, event.error is None) for event in told if event.kind == "retry"]
+    assert retried == [("f", 1, False)]
     sent = Counter(one.query.partition("partNumber=")[2].partition("&")[0] for one in proxy.log if one.method == "PUT")
     assert sent == {"1": 1, "2": 2, "3": 1, "4": 1, "5": 1}
     assert s3.get("f")[0] == DATA
@@ -294,8 +297,10 @@ def test_a_part_that_never_goes_ends_it(s3: Mount, proxy: FaultProxy, memory: Mo
     s3.put("f", b"old")
     proxy.forget()
     proxy.answer(503, "SlowDown", times=None, method="PUT", contains="partNumber=3")
+    told: list[TransferEvent] = []
     with pytest.raises(StorageUnavailableError, match="'s3:f'"):
-        transfer.copy(at(memory, "f"), at(s3, "f"), retries=2)
+        transfer.copy(at(memory, "f"), at(s3, "f"), retries=2, on_event=told.append)
+    assert [event.attempt for event in told if event.kind in ("retry", "error")] == [1, 2, 1]
     assert proxy.count("PUT", "partNumber=3") == 3
     proxy.clear()
     assert s3.get("f")[0] == b"old"

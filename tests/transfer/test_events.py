@@ -15,6 +15,8 @@ import genro_storage
 from genro_storage import StorageManager, TransferEvent, transfer
 from genro_storage.exceptions import StorageError, StorageQuotaError, StorageTransferError, StorageUnavailableError
 from genro_storage.mount import Mount
+from genro_storage.transfer import events
+from genro_storage.transfer.events import Teller
 
 from .stores import objects
 from .test_engine import many, no_threads_left, refusing
@@ -149,28 +151,65 @@ def test_t35_each_retry_is_told(memory: Mount) -> None:
     assert told.kinds()[-2:] == ["file_done", "end"]
 
 
-def test_bytes_events_come_ten_times_a_second_at_most_with_rate_and_eta(memory: Mount) -> None:
+class Clock:
+    """The time of events, which only a test moves; `tick` waits until the transfer has looked at the new time."""
+
+    def __init__(self) -> None:
+        self.now, self.looks, self.looked = 100.0, 0, threading.Condition()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def tick(self, seconds: float) -> None:
+        with self.looked:
+            self.now += seconds
+            before = self.looks
+            assert self.looked.wait_for(lambda: self.looks > before, 60)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock, pulse = Clock(), Teller.pulse
+
+    def looking(self: Teller) -> None:
+        with clock.looked:
+            pulse(self)
+            clock.looks += 1
+            clock.looked.notify_all()
+
+    monkeypatch.setattr(Teller, "pulse", looking)
+    monkeypatch.setattr(events, "time", clock)
+    return clock
+
+
+def test_bytes_events_come_ten_times_a_second_at_most_with_rate_and_eta(memory: Mount, clock: Clock) -> None:
     source, store = objects("s")
     store.set("big", b"x" * (8 << 20))
-    told, times = Told(), []
-
-    def listen(event: TransferEvent) -> None:
-        told.on_event(event)
-        if event.kind == "bytes":
-            times.append(time.monotonic())
-
-    transfer.copy(at(source, "big"), at(memory, "big"), bandwidth="8MiB/s", on_event=listen)
+    store.hook = lambda name, path: clock.tick(0.0625) if name == "read" else None  # 16 MiB/s
+    told = Told()
+    transfer.copy(at(source, "big"), at(memory, "big"), on_event=told.on_event)
     steps = told.of("bytes")
-    assert 4 <= len(steps) <= 12
-    assert all(later - earlier >= 0.095 for earlier, later in pairwise(times))
+    times = [event.elapsed for event in steps]
+    assert len(steps) >= 4
+    assert all(later - earlier >= 0.1 for earlier, later in pairwise([0.0, *times]))
     assert [event.bytes_done for event in steps] == sorted({event.bytes_done for event in steps})
-    assert 0 < steps[0].bytes_done < 8 << 20
+    assert [event.bytes_done / (16 << 20) for event in steps] == [seconds - 0.0625 for seconds in times]
     assert {event.bytes_total for event in steps} == {8 << 20}
-    last = steps[-1]
-    assert last.rate == pytest.approx(8 << 20, rel=0.3)
-    assert last.eta is not None
-    assert last.eta < 0.5
+    for event in steps:
+        assert event.rate == pytest.approx(event.bytes_done / event.elapsed)
+        assert event.eta == pytest.approx(((8 << 20) - event.bytes_done) / event.rate)
     assert told.events[-1].bytes_done == 8 << 20
+
+
+def test_the_rate_is_that_of_the_last_ten_seconds(memory: Mount, clock: Clock) -> None:
+    source, store = objects("s")
+    store.set("big", b"x" * (8 << 20))
+    reads = iter([10.0, *[2.5] * 8])
+    store.hook = lambda name, path: clock.tick(next(reads)) if name == "read" else None
+    told = Told()
+    transfer.copy(at(source, "big"), at(memory, "big"), on_event=told.on_event)
+    rates = [event.rate / (1 << 20) for event in told.of("bytes")]
+    assert rates == pytest.approx([1 / 12.5, 2 / 15, 3 / 17.5, *[0.4] * 5])
 
 
 def test_the_bytes_of_a_retried_file_are_not_counted_twice(memory: Mount) -> None:

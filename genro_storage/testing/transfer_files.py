@@ -241,9 +241,13 @@ class FileTransfers(Transfers):
             and (dst.mount.features.keeps_mtime or dst.mount.features.metadata)
         ):
             assert (src / "back").mtime == pytest.approx(mtime, abs=coarse)
-        (src / "f").copy_to(dst / "now", preserve=())
+        for number, kept in enumerate(((), ("content_type", "metadata"))):
+            (src / "f").copy_to(dst / f"now{number}", preserve=kept)
+            if dst.mount.features.keeps_mtime and mtime > 0:
+                assert (dst / f"now{number}").mtime != pytest.approx(mtime, abs=1)
+        (src / "f").copy_to(dst / "timed", preserve=["mtime"])
         if dst.mount.features.keeps_mtime and mtime > 0:
-            assert (dst / "now").mtime != pytest.approx(mtime, abs=1)
+            assert (dst / "timed").mtime == pytest.approx(mtime, abs=coarse)
 
     def test_t29_content_type(self, src: StorageNode, dst: StorageNode) -> None:
         """The stored type goes along; where none is stored, the target's name tells."""

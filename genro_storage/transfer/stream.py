@@ -177,7 +177,8 @@ def _write_options(job: Job, options: CopyOptions, facts: Stat) -> WriteOptions:
     features, keep = job.target.mount.features, options.preserve
     content_type = None
     if features.content_type:
-        content_type = (facts.content_type if "content_type" in keep else None) or paths.content_type(job.target.path)
+        own = facts.content_type if "content_type" in keep else None
+        content_type = options.content_type or own or paths.content_type(job.target.path)
     return WriteOptions(
         if_absent=not options.overwrite and features.if_absent != "none",
         size=facts.size,
@@ -201,11 +202,12 @@ def _tags(job: Job, options: CopyOptions) -> Mapping[str, str] | None:
 def _kept_options(job: Job, options: CopyOptions, facts: Stat) -> WriteOptions:
     """As `_write_options`, where the storage itself keeps what the options leave open."""
     keep, how = options.preserve, _write_options(job, options, facts)
+    along = "mtime" in keep and "metadata" in keep  # else they are named, for the one goes where the other does
     return replace(
         how,
-        content_type=None if "content_type" in keep else how.content_type,
-        metadata=None if "metadata" in keep else {},
-        mtime=None if _has_own_time(job, facts) else how.mtime,
+        content_type=None if "content_type" in keep and options.content_type is None else how.content_type,
+        metadata=None if along else how.metadata or {},
+        mtime=None if along and _has_own_time(job, facts) else how.mtime,
     )
 
 

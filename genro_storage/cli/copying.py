@@ -27,6 +27,11 @@ def add_options(parser: ArgumentParser, *, verify: tuple[str, ...], links: str, 
     add("--backup", metavar="PATH", help="files that would be replaced or deleted go below this directory first")
     add("--verify", choices=verify, help="how a copy is proven (default: checksum)")
     add("--preserve", metavar="LIST", help=f"what goes along: {KEPT}; 'none' (default: mtime,content_type,metadata)")
+    add(
+        "--content-type",
+        metavar="TYPE",
+        help="of all that is written, where DST keeps types (default: their own)",
+    )
     add("--symlinks", choices=("follow", "skip", "copy"), help=f"what becomes of links (default: {links})")
     add("--concurrency", metavar="N", type=concurrency, help="files at once; 'auto' (default) follows the throughput")
     add("--bandwidth", metavar="RATE", help="bytes per second written to targets, as 20MiB/s")
@@ -94,6 +99,7 @@ def fields_of(options: Namespace, places: Places) -> dict[str, Any]:
         "exclude": options.exclude,
         "verify": options.verify,
         "preserve": _names(options.preserve),
+        "content_type": options.content_type,
         "symlinks": options.symlinks,
         "concurrency": options.concurrency,
         "bandwidth": options.bandwidth,

@@ -55,6 +55,7 @@ def renamed(source: Place, target: At, options: CopyOptions, found: Survey) -> b
         or options.filters()
         or options.filter is not None
         or options.dry_run
+        or (options.content_type is not None and target.mount.features.content_type)
         or not source.path
         or target.mount.exists(target.path)
     ):

@@ -53,10 +53,11 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     failure `StorageExistsError`. `include`, `exclude`: see `Filters`; `filter(node, relpath)` is asked last, for files;
     both functions are called in the caller's thread.
     `into`: place the source inside the destination, under its own name. `symlinks`: what becomes of links in a tree.
-    `preserve`: what goes along with the bytes, where the target can hold it. `verify`: `none`, `size` (bytes read =
-    bytes written = size told by the target), `checksum` (also a true hash that either end has), `read` (the target is
-    read again). `empty_dirs`: make directories that are empty. `errors`: `continue` and raise at the end, `stop` at the
-    first, or only `report`. `dry_run`: nothing is written, the report tells what would be. `backup`: a place (or its
+    `preserve`: what goes along with the bytes, where the target can hold it. `content_type`: the type of all that is
+    written, instead of its own, where the target keeps types. `verify`: `none`, `size` (bytes read = bytes written =
+    size told by the target), `checksum` (also a true hash that either end has), `read` (the target is read again).
+    `empty_dirs`: make directories that are empty. `errors`: `continue` and raise at the end, `stop` at the first, or
+    only `report`. `dry_run`: nothing is written, the report tells what would be. `backup`: a place (or its
     ``mount:path``) where files go that would be replaced or deleted. `progress(done, total)`: called in the caller's
     thread after each file. `retries`: tries after the first, per file.
 
@@ -87,6 +88,7 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     into: bool = False
     symlinks: Links = "follow"
     preserve: Collection[Kept] = ("mtime", "content_type", "metadata")
+    content_type: str | None = None
     verify: Verify = "checksum"
     empty_dirs: bool = True
     errors: Errors = "continue"
@@ -122,6 +124,8 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
             raise ValueError(f"preserve takes a list of names, not the text {self.preserve!r}")
         for name in self.preserve:
             _judge_choice("preserve", name, get_args(Kept))
+        if self.content_type is not None:
+            _judge_type(self.content_type)
         for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is True or False, not {getattr(self, name)!r}")
@@ -202,6 +206,11 @@ def share_of(max_delete: int | str) -> tuple[int | None, float | None]:
 def _judge_choice(name: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name}: {value!r} is not one of {', '.join(known)}")
+
+
+def _judge_type(value: object) -> None:
+    if not (isinstance(value, str) and value.isascii() and value.isprintable() and value.strip("/ ").count("/")):
+        raise ValueError(f"content_type is text like 'text/plain', not {value!r}")
 
 
 def _judge_positive(name: str, value: object, kind: Any) -> None:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAGE = 500
-PLAIN = ("overwrite", "include", "exclude", "symlinks", "verify", "empty_dirs", "delete", "delete_excluded")
+PLAIN = (
+    *("overwrite", "include", "exclude", "symlinks", "verify", "empty_dirs", "delete", "delete_excluded"),
+    "content_type",
+)
 """Options that are part of a job's identity as they are; how fast it goes is not."""
 
 

@@ -183,8 +183,11 @@ def test_content_type(space: Space, tree: Path, cli: Run) -> None:
     assert cli("cp", "--content-type", "text/x-odd", "-", space.name("x.bin"), stdin=b"data").code == 0
     facts = cli("--json", "stat", space.name("x.bin")).report
     assert facts.get("content_type") == (None if space.kind == "disk" else "text/x-odd")
-    ran = cli("cp", "--content-type", "text/x-odd", "tree/a.txt", space.name("y"))
-    assert (ran.code, "standard input" in ran.err) == (2, True)
+    for verb in (["cp", "-r"], ["sync"], ["mv"]):
+        assert cli(*verb, "--content-type", "text/x-odd", "tree", space.name(f"t-{verb[0]}")).code == 0
+        facts = cli("--json", "stat", space.name(f"t-{verb[0]}/a.txt")).report
+        assert facts.get("content_type") == (None if space.kind == "disk" else "text/x-odd")
+    assert cli("cp", "--content-type", "odd", space.name("t-cp/a.txt"), space.name("y")).code == 2
 
 
 @pytest.mark.parametrize("verb", [["cp", "-r"], ["mv"], ["sync"]], ids=["cp", "mv", "sync"])

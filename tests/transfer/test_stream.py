@@ -116,6 +116,33 @@ def test_t29_type_and_metadata_go_along(local: Mount, copies: bool) -> None:
         assert (stat.content_type, stat.metadata, stat.mtime) == ("x/y", {"k": "v"}, 5.0)
 
 
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.parametrize("preserve", [(), ("content_type", "metadata")])
+def test_a_type_may_be_given(local: Mount, copies: bool, preserve: tuple[str, ...]) -> None:
+    here, origin = objects("s", copies=copies, id="one")
+    there, store = objects("t", copies=copies, id="one")
+    for name in ("d/f.txt", "d/g.txt", "h"):
+        origin.set(name, b"x", content_type="x/y", metadata={"k": "v"})
+    given: dict[str, Any] = {"content_type": "text/odd", "preserve": preserve}
+    transfer.copy(at(here, "d"), at(there, "e"), **given)
+    transfer.copy(at(here, "d/f.txt"), at(there, "single.txt"), **given)
+    transfer.move(at(here, "h"), at(there, "moved"), **given)
+    for name in ("e/f.txt", "e/g.txt", "single.txt", "moved"):
+        assert store.keys[name][1].content_type == "text/odd"
+        assert store.keys[name][1].metadata == ({"k": "v"} if preserve else {})
+    plant(local, f=b"1")
+    transfer.copy(at(local, "f"), at(there, "new"), **given)
+    assert store.keys["new"][1].content_type == "text/odd"
+    assert transfer.move(at(local, "f"), at(local, "g"), **given).files_copied == 1
+
+
+def test_a_move_with_another_type_is_no_rename(memory: Mount, local: Mount) -> None:
+    for mount, sent in ((memory, "text/odd"), (local, None)):
+        plant(mount, d__f=b"1")
+        assert transfer.move(at(mount, "d"), at(mount, "e"), content_type="text/odd").files_copied == 1
+        assert mount.stat_file("e/f").content_type == sent
+
+
 def test_t29_the_type_of_a_file_without_one_follows_the_target_name(local: Mount) -> None:
     there, store = objects()
     plant(local, f=b"x")

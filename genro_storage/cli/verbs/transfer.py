@@ -26,7 +26,6 @@ VERBS_OF = {"copy": "cp", "move": "mv", "sync": "sync"}
 
 def _cp_options(parser: ArgumentParser) -> None:
     parser.add_argument("-r", dest="recursive", action="store_true", help="directories too, with all that is below")
-    parser.add_argument("--content-type", metavar="TYPE", help="of what comes from the standard input")
     add_options(parser, verify=VERIFY, links="follow", skip="never")
 
 
@@ -47,8 +46,6 @@ def _transfer(operation: str, session: Session, options: Namespace) -> int:
     fields = fields_of(options, session.places)
     if STREAM in (*sources, target):
         return _stream(operation, session, options, fields)
-    if getattr(options, "content_type", None) is not None:
-        raise UsageError("--content-type is for what comes from the standard input; files keep the type they have")
     end = session.places.node(target)
     if options.if_absent:
         _need_atomic(end)
@@ -168,14 +165,12 @@ def _stream(operation: str, session: Session, options: Namespace, fields: dict[s
     storing = sources == [STREAM] and target != STREAM
     if operation != "copy":
         raise UsageError("mv cannot use '-', for nothing can be moved there; use cp")
-    if options.recursive or set(fields) - ({"resume", "overwrite"} if storing else {"resume"}):
+    if options.recursive or set(fields) - ({"resume", "overwrite", "content_type"} if storing else {"resume"}):
         raise UsageError("with '-' cp takes no option but --no-overwrite and --content-type, and those only to store")
     if storing:
         return session.each([target], partial(_store, session, target.endswith("/"), options))
     if STREAM in sources:
         raise UsageError("'-' is the only source or the target, and not both")
-    if options.content_type is not None:
-        raise UsageError("--content-type is for what is stored")
     return session.each(sources, pour)
 
 

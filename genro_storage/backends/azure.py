@@ -7,16 +7,8 @@ from typing import Any, ClassVar
 
 from msgspec.structs import replace
 
-from ..exceptions import (
-    StorageConflictError,
-    StorageError,
-    StorageIsADirectoryError,
-    StorageNotADirectoryError,
-    StorageNotFoundError,
-    StorageVersionNotFoundError,
-    UnsupportedOperation,
-)
-from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Version, WriteOptions
+from ..exceptions import StorageError, StorageNotFoundError, StorageVersionNotFoundError, UnsupportedOperation
+from ..types import PLAIN, SignedRequest, SignOptions, Stat, Version, WriteOptions
 from ._azure import errors, labels, listing
 from ._azure.client import AzureOptions, Client
 from ._azure.copying import copy_blob
@@ -26,65 +18,45 @@ from ._azure.removal import deleted_many
 from ._azure.signing import signed
 from ._azure.writer import AzureWriter, Target
 from ._objects import metadata_of, prefix_of, quoted, range_header, sent_metadata
+from ._pages import Asked, Page
 from ._rest.body import BodyReader, trimmed
-from ._rest.pages import Listing
 from ._rest.web import whole
-from .base import BackendReader, BytesReader, StorageBackend, Tick
+from .base import BackendReader, BytesReader, Tick, conflict
+from .objects import ObjectStoreBackend
 from .options import Context
 
 
-class AzureBackend(StorageBackend):
-    """A container, or a part of one. Keys are exact: never a glob, a prefix or a normalised spelling.
-
-    Directories are implied by keys; a marker (a key ending in "/") makes an empty one. Writes make block blobs, which
-    appear whole. A time of last change given to a write is kept as metadata.
-    """
+class AzureBackend(ObjectStoreBackend):
+    """A container, or a part of one; writes make block blobs."""
 
     Options = AzureOptions
     aliases: ClassVar[Mapping[str, str]] = {"base_path": "path"}
-    features = Features(
-        real_dirs=False,
-        ordered=True,
-        if_absent="atomic",
-        if_match="atomic",
-        mtime_resolution=1.0,
-        keeps_mtime=True,
-        hashes=frozenset({"md5"}),
-        metadata=True,
-        tags=True,
-        content_type=True,
-        max_key=1024,
-        ranges=True,
-    )
+    features = replace(ObjectStoreBackend.features, hashes=frozenset({"md5"}), tags=True)
+    apart = "Azure copies only within one account"
 
     options: AzureOptions
 
     def __init__(self, options: AzureOptions, context: Context = Context()) -> None:  # noqa: B008 - immutable
-        super().__init__(options)
-        self.context = context
+        super().__init__(options, context)
         self._client = Client(options)
 
     # --- identity ---
 
     @property
-    def abilities(self) -> frozenset[str]:
-        options, account = self.options, self._client.account
-        absent = set() if options.markers else {"mkdir"}
-        absent |= set() if options.version_aware else {"versions"}
-        absent |= set() if account.key else {"sign"}
-        absent |= set() if account.anonymous else {"public_url"}
-        return super().abilities - absent
+    def bucket(self) -> str:
+        return self.options.container
 
     @property
     def storage_id(self) -> str:
         return f"azure:{self._client.account.endpoint}"
 
-    def native_path(self, path: str) -> str:
-        return f"{self.options.container}/{self.key(path)}"
+    @property
+    def account(self) -> object:
+        return self.storage_id
 
-    def key(self, path: str) -> str:
-        """The exact key of a path."""
-        return f"{self.root}/{path}" if self.root else path
+    def lacks(self) -> set[str]:
+        account = self._client.account
+        return (set() if account.key else {"sign"}) | (set() if account.anonymous else {"public_url"})
 
     def close(self) -> None:
         self._client.web.close()
@@ -111,33 +83,19 @@ class AzureBackend(StorageBackend):
 
     # --- facts and listings ---
 
-    def stat(self, path: str, *, version: str | None = None) -> Stat:
-        if not path:
-            raise StorageNotFoundError("a directory has no facts of its own")
-        return self._stat(path, self._head(path, version), version)
+    def facts(self, path: str, version: str | None = None, if_match: str | None = None) -> Stat:
+        stat = self._stat(path, self._head(path, version), version)
+        if if_match is not None and quoted(stat.etag or "") != quoted(if_match):
+            raise conflict(if_match, stat.etag)
+        return stat
 
     def _head(self, path: str, version: str | None = None) -> Mapping[str, str]:
         target = self._client.blob(self.key(path), versionid=self._wanted(version))
         headers: Mapping[str, str] = self._sent("HEAD", target, version=version).headers
         return headers
 
-    def scan(
-        self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
-    ) -> Iterator[Sequence[Stat]]:
-        return self._found(path, after, limit, flat=False)
-
-    def walk(self, path: str, *, after: str = "", limit: int | None = None) -> Iterator[Sequence[Stat]]:
-        return self._found(path, after, limit, flat=True)
-
-    def _found(self, path: str, after: str, limit: int | None, *, flat: bool) -> Iterator[Sequence[Stat]]:
-        top, client = f"{self.root}/" if self.root else "", self._client
-        found = Listing(lambda asked: listing.page(client, asked), top, path, flat=flat, after=after, limit=limit)
-        yield from found
-        if found.empty and path and not after:
-            # Who asks for one entry asks whether there is any; what else may be there is not worth a request.
-            if limit != 1 and self.has(path):
-                raise StorageNotADirectoryError("Not a directory")
-            raise StorageNotFoundError("No such directory")
+    def page(self, asked: Asked, facts: bool) -> Page:
+        return listing.page(self._client, asked)
 
     def versions(self, path: str) -> Iterator[Version]:
         return listing.versions(self._client, self.key(path)) if path else iter(())
@@ -155,7 +113,7 @@ class AzureBackend(StorageBackend):
     ) -> tuple[bytes, Stat]:
         response = self._ranged(path, start, end, version, if_match)
         if response is None:
-            return b"", self._matching(path, version, if_match)
+            return b"", self.facts(path, version, if_match)
         answer = whole(response)
         return trimmed(answer.data, answer.headers, start, end), self._stat(path, answer.headers, version)
 
@@ -170,7 +128,7 @@ class AzureBackend(StorageBackend):
     ) -> BackendReader:
         response = self._ranged(path, start, end, version, if_match)
         if response is None:
-            return BytesReader(b"", self._matching(path, version, if_match))
+            return BytesReader(b"", self.facts(path, version, if_match))
         reader = BodyReader(response, Stat(path), start, end)
         try:
             reader.stat = self._stat(path, response.headers, version)
@@ -181,8 +139,7 @@ class AzureBackend(StorageBackend):
 
     def _ranged(self, path: str, start: int, end: int | None, version: str | None, if_match: str | None) -> Any:
         """The answer to the GET of a range; None where no byte is in it."""
-        if not path:
-            raise StorageIsADirectoryError("the root of a mount is a directory")
+        self.judge_file(path)
         if start < 0:  # Azure knows no suffixes
             size = self.stat(path, version=version).size or 0
             start = max(0, size + start)
@@ -200,57 +157,27 @@ class AzureBackend(StorageBackend):
                 raise self._refusal(error, version) from error
         return None
 
-    def _matching(self, path: str, version: str | None, if_match: str | None) -> Stat:
-        stat = self.stat(path, version=version)
-        if if_match is not None and quoted(stat.etag or "") != quoted(if_match):
-            raise StorageConflictError(f"changed meanwhile: etag {if_match} was expected, it has {stat.etag}")
-        return stat
-
     # --- writing ---
 
     def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
-        return self._target(path, options).put(bytes(data))
+        target: Target = self._written(path, options)
+        return target.put(bytes(data))
 
-    def writer(self, path: str, options: WriteOptions = PLAIN) -> AzureWriter:
-        return AzureWriter(self._target(path, options))
+    def target(self, key: str, path: str, options: WriteOptions) -> Target:
+        headers_of(options)
+        return Target(self._client, key, path, options)
 
-    def parts(
-        self,
-        path: str,
-        options: WriteOptions = PLAIN,
-        *,
-        part_size: int,
-        token: str | None = None,
-        receipts: Mapping[int, str] = {},
-    ) -> AzureParts:
-        return AzureParts(self._target(path, options), part_size=part_size, token=token, receipts=receipts)
+    def stream(self, target: Target) -> AzureWriter:
+        return AzureWriter(target)
 
-    def _target(self, path: str, options: WriteOptions) -> Target:
-        if not path:
-            raise StorageIsADirectoryError("the root of a mount is a directory")
-        headers_of(options)  # what cannot be sent is refused before the first byte
-        return Target(self._client, self.key(path), path, options)
+    def staged(self, target: Target, part_size: int, token: str | None, receipts: Mapping[int, str]) -> AzureParts:
+        return AzureParts(target, part_size=part_size, token=token, receipts=receipts)
 
-    def mkdir(self, path: str) -> None:
-        if self.options.markers:
-            Target(self._client, self.key(prefix_of(path)), path, PLAIN).put(b"")
-
-    def copy_from(
-        self,
-        source: StorageBackend,
-        source_path: str,
-        path: str,
-        options: WriteOptions = PLAIN,
-        *,
-        version: str | None = None,
-        tick: Tick = lambda n: None,
-    ) -> Stat:
-        """Within one account, whatever the containers; type and metadata are kept, tags are not."""
-        if not isinstance(source, AzureBackend) or source.storage_id != self.storage_id:
-            raise UnsupportedOperation("Azure copies only within one account")
+    def copied(self, source: AzureBackend, source_path: str, target: Target, version: str | None, tick: Tick) -> Stat:
+        """Tags are left behind."""
         wanted = source._wanted(version)
         try:
-            return copy_blob(self._target(path, options), source._client, source.key(source_path), wanted, tick)
+            return copy_blob(target, source._client, source.key(source_path), wanted, tick)
         except StorageNotFoundError as error:
             raise self._refusal(error, version) from error
 
@@ -281,8 +208,7 @@ class AzureBackend(StorageBackend):
     # --- removing ---
 
     def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
-        if not path:
-            raise StorageIsADirectoryError("the root of a mount is a directory")
+        self.judge_file(path)
         if version is not None and version.endswith(listing.DELETED):
             return listing.restore(self._client, self.key(path), path, version)
         headers = {} if if_match is None else {"If-Match": quoted(if_match)}
@@ -305,7 +231,7 @@ class AzureBackend(StorageBackend):
                 raise
 
     def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        return deleted_many(self._client, [(path, self.key(path)) for path in paths])
+        return deleted_many(self._client, self.keys(paths))
 
     # --- addresses ---
 

@@ -6,16 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from ..exceptions import (
-    StorageConflictError,
-    StorageError,
-    StorageIsADirectoryError,
-    StorageNotADirectoryError,
-    StorageNotFoundError,
-    StorageVersionNotFoundError,
-    UnsupportedOperation,
-)
-from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Unfinished, Version, WriteOptions
+from msgspec.structs import replace
+
+from ..exceptions import StorageError, StorageNotFoundError, StorageVersionNotFoundError, UnsupportedOperation
+from ..types import PLAIN, SignedRequest, SignOptions, Stat, Unfinished, Version, WriteOptions
 from ._gcs import errors, versions
 from ._gcs.client import Client, GcsOptions
 from ._gcs.copying import copy_object
@@ -26,19 +20,16 @@ from ._gcs.removal import deleted_many
 from ._gcs.signing import signed
 from ._gcs.writer import GcsWriter, Target
 from ._objects import MTIME, prefix_of, range_header, sent_metadata
+from ._pages import Asked, Page
 from ._rest.body import BodyReader, trimmed
-from ._rest.pages import Asked, Listing, Page
 from ._rest.web import whole
-from .base import BackendReader, BytesReader, StorageBackend, Tick
+from .base import BackendReader, BytesReader, Tick, conflict
+from .objects import ObjectStoreBackend
 from .options import Context
 
 
-class GcsBackend(StorageBackend):
-    """A bucket, or a part of one. Keys are exact: never a glob, a prefix or a normalised spelling.
-
-    The etag of an object is its generation, which every condition names. Directories are implied by keys; a marker (a
-    key ending in "/") makes an empty one. A time of last change given to a write is kept as metadata.
-    """
+class GcsBackend(ObjectStoreBackend):
+    """A bucket of Google's, or a part of one; the etag of an object is its generation, which every condition names."""
 
     Options = GcsOptions
     aliases: ClassVar[Mapping[str, str]] = {
@@ -47,49 +38,32 @@ class GcsBackend(StorageBackend):
         "endpoint_url": "endpoint",
         "token": "credentials",
     }
-    features = Features(
-        real_dirs=False,
-        ordered=True,
-        if_absent="atomic",
-        if_match="atomic",
-        mtime_resolution=1.0,
-        keeps_mtime=True,
-        hashes=frozenset({"crc32c", "md5"}),
-        metadata=True,
-        content_type=True,
-        max_key=1024,
-        backslash=True,
-        ranges=True,
-    )
+    features = replace(ObjectStoreBackend.features, hashes=frozenset({"crc32c", "md5"}), backslash=True)
+    apart = "Google copies only within one endpoint, with the same credentials"
 
     options: GcsOptions
 
     def __init__(self, options: GcsOptions, context: Context = Context()) -> None:  # noqa: B008 - immutable
-        super().__init__(options)
-        self.context = context
+        super().__init__(options, context)
         self._client = Client(options, context.directory)
         self._fast = FastLane(self._client)
 
     # --- identity ---
 
     @property
-    def abilities(self) -> frozenset[str]:
-        options = self.options
-        absent = set() if options.markers else {"mkdir"}
-        absent |= set() if options.version_aware else {"versions"}
-        absent |= {"sign"} if options.credentials == "anon" else {"public_url"}
-        return super().abilities - absent
+    def bucket(self) -> str:
+        return self.options.bucket
 
     @property
     def storage_id(self) -> str:
         return f"gcs:{self.options.endpoint or 'google'}"
 
-    def native_path(self, path: str) -> str:
-        return f"{self.options.bucket}/{self.key(path)}"
+    @property
+    def account(self) -> object:
+        return self.storage_id, self.options.credentials
 
-    def key(self, path: str) -> str:
-        """The exact key of a path."""
-        return f"{self.root}/{path}" if self.root else path
+    def lacks(self) -> set[str]:
+        return {"sign"} if self.options.credentials == "anon" else {"public_url"}
 
     def close(self) -> None:
         self._fast.close()
@@ -114,31 +88,15 @@ class GcsBackend(StorageBackend):
 
     # --- facts and listings ---
 
-    def stat(self, path: str, *, version: str | None = None) -> Stat:
-        if not path:
-            raise StorageNotFoundError("a directory has no facts of its own")
+    def facts(self, path: str, version: str | None = None, if_match: str | None = None) -> Stat:
         target = self._client.object(self.key(path), fields=FIELDS, generation=self._wanted(version))
-        return stat_of(path, self._json("GET", target, version=version), versions=self.options.version_aware)
+        stat = stat_of(path, self._json("GET", target, version=version), versions=self.options.version_aware)
+        if if_match not in (None, stat.etag):
+            raise conflict(str(if_match), stat.etag)
+        return stat
 
-    def scan(
-        self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
-    ) -> Iterator[Sequence[Stat]]:
-        return self._found(path, after, limit, FIELDS if facts else "name", flat=False)
-
-    def walk(self, path: str, *, after: str = "", limit: int | None = None) -> Iterator[Sequence[Stat]]:
-        return self._found(path, after, limit, FIELDS, flat=True)
-
-    def _found(self, path: str, after: str, limit: int | None, fields: str, *, flat: bool) -> Iterator[Sequence[Stat]]:
-        top = f"{self.root}/" if self.root else ""
-        listing = Listing(lambda asked: self._page(asked, fields), top, path, flat=flat, after=after, limit=limit)
-        yield from listing
-        if listing.empty and path and not after:
-            # Who asks for one entry asks whether there is any; what else may be there is not worth a request.
-            if limit != 1 and self.has(path):
-                raise StorageNotADirectoryError("Not a directory")
-            raise StorageNotFoundError("No such directory")
-
-    def _page(self, asked: Asked, fields: str) -> Page:
+    def page(self, asked: Asked, facts: bool) -> Page:
+        fields, cut, versions = FIELDS if facts else "name", asked.cut, self.options.version_aware
         target = self._client.objects(
             prefix=asked.prefix,
             delimiter="/" if asked.delimiter else None,
@@ -148,7 +106,7 @@ class GcsBackend(StorageBackend):
             fields=f"items({fields}),prefixes,nextPageToken",
         )
         told = self._json("GET", target)
-        found = [stat_of(item["name"], item, versions=self.options.version_aware) for item in told.get("items", ())]
+        found = [stat_of(item["name"][cut:], item, versions=versions) for item in told.get("items", ())]
         return Page(found, told.get("prefixes", ()), told.get("nextPageToken", ""))
 
     def versions(self, path: str) -> Iterator[Version]:
@@ -170,7 +128,7 @@ class GcsBackend(StorageBackend):
             return soon
         response = self._ranged(path, start, end, version, if_match)
         if response is None:
-            return b"", self._matching(path, version, if_match)
+            return b"", self.facts(path, version, if_match)
         answer = whole(response)
         return trimmed(answer.data, answer.headers, start, end), self._stat(path, answer.headers)
 
@@ -185,13 +143,12 @@ class GcsBackend(StorageBackend):
     ) -> BackendReader:
         response = self._ranged(path, start, end, version, if_match)
         if response is None:
-            return BytesReader(b"", self._matching(path, version, if_match))
+            return BytesReader(b"", self.facts(path, version, if_match))
         return BodyReader(response, self._stat(path, response.headers), start, end)
 
     def _ranged(self, path: str, start: int, end: int | None, version: str | None, if_match: str | None) -> Any:
         """The answer to the GET of a range; None where no byte is in it."""
-        if not path:
-            raise StorageIsADirectoryError("the root of a mount is a directory")
+        self.judge_file(path)
         asked = range_header(start, end)
         if asked == "":
             return None
@@ -208,62 +165,29 @@ class GcsBackend(StorageBackend):
                 raise self._refusal(error, version) from error
         return self._ranged(path, 0, end, version, if_match) if start < 0 else None
 
-    def _matching(self, path: str, version: str | None, if_match: str | None) -> Stat:
-        stat = self.stat(path, version=version)
-        if if_match is not None and stat.etag != if_match:
-            raise StorageConflictError(f"changed meanwhile: etag {if_match} was expected, it has {stat.etag}")
-        return stat
-
     # --- writing ---
 
     def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
-        return self._target(path, options).put(bytes(data))
+        target: Target = self._written(path, options)
+        return target.put(bytes(data))
 
-    def writer(self, path: str, options: WriteOptions = PLAIN) -> GcsWriter:
-        return GcsWriter(self._target(path, options))
+    def target(self, key: str, path: str, options: WriteOptions) -> Target:
+        if options.tags:
+            raise UnsupportedOperation("this storage does not support tags")
+        sent_metadata(options, METADATA_LIMIT)
+        return Target(self._client, key, path, options)
 
-    def parts(
-        self,
-        path: str,
-        options: WriteOptions = PLAIN,
-        *,
-        part_size: int,
-        token: str | None = None,
-        receipts: Mapping[int, str] = {},
-    ) -> GcsParts:
-        target = self._target(path, options)
+    def stream(self, target: Target) -> GcsWriter:
+        return GcsWriter(target)
+
+    def staged(self, target: Target, part_size: int, token: str | None, receipts: Mapping[int, str]) -> GcsParts:
         return GcsParts(target, self.root, part_size=part_size, token=token, receipts=receipts)
 
     def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
         return unfinished(self._client, self.root, path, older_than)
 
-    def _target(self, path: str, options: WriteOptions) -> Target:
-        if not path:
-            raise StorageIsADirectoryError("the root of a mount is a directory")
-        if options.tags:
-            raise UnsupportedOperation("this storage does not support tags")
-        sent_metadata(options, METADATA_LIMIT)  # what cannot be sent is refused before the first byte
-        return Target(self._client, self.key(path), path, options)
-
-    def mkdir(self, path: str) -> None:
-        if self.options.markers:
-            Target(self._client, self.key(prefix_of(path)), path, PLAIN).put(b"")
-
-    def copy_from(
-        self,
-        source: StorageBackend,
-        source_path: str,
-        path: str,
-        options: WriteOptions = PLAIN,
-        *,
-        version: str | None = None,
-        tick: Tick = lambda n: None,
-    ) -> Stat:
-        """Within one endpoint, whatever the buckets; type and metadata are kept unless the options have others."""
-        mine = (self.storage_id, self.options.credentials)
-        if not isinstance(source, GcsBackend) or (source.storage_id, source.options.credentials) != mine:
-            raise UnsupportedOperation("Google copies only within one endpoint, with the same credentials")
-        return copy_object(self._target(path, options), source._client, source.key(source_path), version, tick)
+    def copied(self, source: GcsBackend, source_path: str, target: Target, version: str | None, tick: Tick) -> Stat:
+        return copy_object(target, source._client, source.key(source_path), version, tick)
 
     def set_metadata(self, path: str, metadata: Mapping[str, str]) -> None:
         """Two requests: what is there now is taken away key by key, on condition that it is still so."""
@@ -285,8 +209,7 @@ class GcsBackend(StorageBackend):
     # --- removing ---
 
     def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
-        if not path:
-            raise StorageIsADirectoryError("the root of a mount is a directory")
+        self.judge_file(path)
         if version is not None and version.endswith(versions.DELETED):
             return versions.restore(self._client, self.key(path), path, version)
         condition = None if if_match is None else expected(if_match)
@@ -305,7 +228,7 @@ class GcsBackend(StorageBackend):
                 raise
 
     def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        return deleted_many(self._client, [(path, self.key(path)) for path in paths])
+        return deleted_many(self._client, self.keys(paths))
 
     # --- addresses ---
 

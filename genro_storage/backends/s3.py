@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from botocore.exceptions import ClientError
+from msgspec.structs import replace
 
-from ..exceptions import (
-    StorageError,
-    StorageIsADirectoryError,
-    StorageNotADirectoryError,
-    StorageNotFoundError,
-    StorageVersionNotFoundError,
-    UnsupportedOperation,
-)
-from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, Unfinished, Version, WriteOptions
+from ..exceptions import StorageError, StorageNotFoundError, StorageVersionNotFoundError, UnsupportedOperation
+from ..types import PLAIN, SignedRequest, SignOptions, Stat, Unfinished, Version, WriteOptions
 from ._labels import checked_tags
 from ._objects import prefix_of, quoted, range_header, sent_metadata
+from ._pages import Asked, Page
 from ._s3 import errors
 from ._s3.client import Answer, Connection, S3Options
 from ._s3.copying import copy_object, describe
 from ._s3.facts import Checksums, common, stat_of, written
 from ._s3.fast import FastLane
-from ._s3.listing import Listing
+from ._s3.listing import page_of
 from ._s3.parts import S3Parts, unfinished
 from ._s3.reader import S3Reader, extent, fetched, trimmed
 from ._s3.removal import deleted_many
@@ -33,18 +27,18 @@ from ._s3.tags import tag_set, tags_of
 from ._s3.versions import versions_of
 from ._s3.wire import Wire
 from ._s3.writer import S3Writer, Target
-from .base import BackendReader, BytesReader, StorageBackend, Tick
+from .base import BackendReader, BytesReader, Tick
+from .objects import ObjectStoreBackend
 from .options import Context
 
 T = TypeVar("T")
 
 
-class S3Backend(StorageBackend):
-    """A bucket, or a part of one. Keys are exact: never a glob, a prefix or a normalised spelling.
+class S3Backend(ObjectStoreBackend):
+    """A bucket of S3, or a part of one.
 
-    Directories are implied by keys; a marker (a key ending in "/") makes an empty one. Writes appear whole, conditions
-    are judged by the server (one that knows none ignores them in silence). A time of last change given to a write is
-    kept as metadata and shown by `stat` and reads; listings show the time of upload.
+    Conditions are judged by the server; one that knows none ignores them in silence. A time of last change is shown by
+    `stat` and reads; listings show the time of upload.
     """
 
     Options = S3Options
@@ -57,28 +51,15 @@ class S3Backend(StorageBackend):
         "secret": "secret_key",
         "token": "session_token",
     }
-    features = Features(
-        real_dirs=False,
-        ordered=True,
-        if_absent="atomic",
-        if_match="atomic",
-        mtime_resolution=1.0,
-        keeps_mtime=True,
-        hashes=frozenset({"md5"}),
-        metadata=True,
-        tags=True,
-        content_type=True,
-        tells_missing=False,
-        max_key=1024,
-        backslash=True,
-        ranges=True,
+    features = replace(
+        ObjectStoreBackend.features, hashes=frozenset({"md5"}), tags=True, tells_missing=False, backslash=True
     )
+    apart = "S3 copies only within one endpoint, with the same credentials"
 
     options: S3Options
 
     def __init__(self, options: S3Options, context: Context = Context()) -> None:  # noqa: B008 - immutable
-        super().__init__(options)
-        self.context = context
+        super().__init__(options, context)
         self._connection = Connection(options)
         self._fast = FastLane(self._connection)
         self._checksums = Checksums(options.checksum)
@@ -87,27 +68,20 @@ class S3Backend(StorageBackend):
 
     # --- identity ---
 
-    @cached_property
-    def abilities(self) -> frozenset[str]:
-        options = self.options
-        known = {"mkdir": options.markers, "versions": options.version_aware, "sign": not options.anon}
-        return super().abilities - {name for name, works in known.items() if not works}
+    @property
+    def bucket(self) -> str:
+        return self.options.bucket
 
     @property
     def storage_id(self) -> str:
         return f"s3:{self.options.endpoint or 'aws'}"
 
     @property
-    def _account(self) -> tuple[str | bool | None, ...]:
-        """Who asks: a copy by the server reads its source and writes its target as one of them."""
-        return self.options.anon, self.options.access_key, self.options.profile
+    def account(self) -> object:
+        return self.storage_id, self.options.anon, self.options.access_key, self.options.profile
 
-    def native_path(self, path: str) -> str:
-        return f"{self.options.bucket}/{self.key(path)}"
-
-    def key(self, path: str) -> str:
-        """The exact key of a path."""
-        return f"{self.root}/{path}" if self.root else path
+    def lacks(self) -> set[str]:
+        return {"sign"} if self.options.anon else set()
 
     def check(self) -> Mapping[str, str]:
         answer = self._run(self._connection.client.get_bucket_versioning(**self._common))
@@ -127,12 +101,7 @@ class S3Backend(StorageBackend):
 
     # --- facts and listings ---
 
-    def stat(self, path: str, *, version: str | None = None) -> Stat:
-        return self._head(path, version, None)
-
-    def _head(self, path: str, version: str | None, if_match: str | None) -> Stat:
-        if not path:
-            raise StorageNotFoundError("a directory has no facts of its own")
+    def facts(self, path: str, version: str | None = None, if_match: str | None = None) -> Stat:
         request = self._reading(path, version, if_match)
         try:
             answer = self._connection.head(request)
@@ -140,33 +109,11 @@ class S3Backend(StorageBackend):
             raise self._refusal(error, version) from error
         return self._stat(path, answer, answer.get("ContentLength"), version)
 
-    def scan(
-        self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
-    ) -> Iterator[Sequence[Stat]]:
-        return self._found(path, after, limit, flat=False)
-
-    def walk(self, path: str, *, after: str = "", limit: int | None = None) -> Iterator[Sequence[Stat]]:
-        return self._found(path, after, limit, flat=True)
-
-    def _found(self, path: str, after: str, limit: int | None, *, flat: bool) -> Iterator[Sequence[Stat]]:
-        top = f"{self.root}/" if self.root else ""
-        listing = Listing(self._connection, top, path, flat=flat, after=after, limit=limit)
+    def page(self, asked: Asked, facts: bool) -> Page:
         try:
-            yield from listing
+            return page_of(self._connection, asked)
         except ClientError as error:
             raise errors.answered(error, self.options.bucket) from error
-        if listing.empty and path and not after:
-            # Who asks for one entry asks whether there is any; what else may be there is not worth a request.
-            if limit != 1 and self._is_key(path):
-                raise StorageNotADirectoryError("Not a directory")
-            raise StorageNotFoundError("No such directory")
-
-    def _is_key(self, path: str) -> bool:
-        try:
-            self.stat(path)
-        except StorageNotFoundError:
-            return False
-        return True
 
     # --- reading ---
 
@@ -183,7 +130,7 @@ class S3Backend(StorageBackend):
             return soon
         found = self._ranged(path, start, end, version, if_match, self._whole)
         if found is None:
-            return b"", self._head(path, version, if_match)
+            return b"", self.facts(path, version, if_match)
         answer, data = found
         begin, size = extent(answer)
         return trimmed(data, begin, size, start, end), self._stat(path, answer, size, version)
@@ -203,7 +150,7 @@ class S3Backend(StorageBackend):
         connection = self._connection
         found = self._ranged(path, start, end, version, if_match, connection.hold)
         if found is None:
-            return BytesReader(b"", self._head(path, version, if_match))
+            return BytesReader(b"", self.facts(path, version, if_match))
         answer, lease = found
         reader = S3Reader(connection, answer, lease, start, end)
         try:
@@ -221,7 +168,7 @@ class S3Backend(StorageBackend):
             if errors.status_of(error) != 416:
                 raise self._refusal(error, None) from error
             # Some servers refuse a suffix longer than the file.
-            return self.get(path, 0, end, if_match=if_match) if start < 0 else (b"", self._head(path, None, if_match))
+            return self.get(path, 0, end, if_match=if_match) if start < 0 else (b"", self.facts(path, None, if_match))
         if found is None:
             return None
         data, answer = found
@@ -265,8 +212,7 @@ class S3Backend(StorageBackend):
         return self._ranged(path, 0, end, version, if_match, send) if start < 0 else None
 
     def _reading(self, path: str, version: str | None, if_match: str | None) -> Answer:
-        if not path:
-            raise StorageIsADirectoryError("the root of a mount is a directory")
+        self.judge_file(path)
         request = self._common | {"Key": self.key(path)}
         if version is not None:
             if not self.options.version_aware:
@@ -279,62 +225,34 @@ class S3Backend(StorageBackend):
     # --- writing ---
 
     def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
-        if not path:
-            raise StorageIsADirectoryError("the root of a mount is a directory")
+        self.judge_file(path)
         content = data if type(data) is bytes else bytes(data)
         try:
             answer = self._fast.put(self.key(path), content, options, sent_metadata(options))
         except ClientError as error:
-            raise self._target(path, options).judged(error) from error
+            raise self.target(self.key(path), path, options).judged(error) from error
         if answer is None:
-            return self._target(path, options).put(content)
+            return self.target(self.key(path), path, options).put(content)
         return written(path, answer, len(content), options, versions=self.options.version_aware)
 
-    def writer(self, path: str, options: WriteOptions = PLAIN) -> S3Writer:
-        return S3Writer(self._target(path, options))
+    def target(self, key: str, path: str, options: WriteOptions) -> Target:
+        sent_metadata(options)
+        checked_tags(options.tags or {})
+        return Target(self._connection, self._checksums, key, path, options)
 
-    def parts(
-        self,
-        path: str,
-        options: WriteOptions = PLAIN,
-        *,
-        part_size: int,
-        token: str | None = None,
-        receipts: Mapping[int, str] = {},
-    ) -> S3Parts:
-        return S3Parts(self._target(path, options), self._wire, part_size=part_size, token=token, receipts=receipts)
+    def stream(self, target: Target) -> S3Writer:
+        return S3Writer(target)
+
+    def staged(self, target: Target, part_size: int, token: str | None, receipts: Mapping[int, str]) -> S3Parts:
+        return S3Parts(target, self._wire, part_size=part_size, token=token, receipts=receipts)
 
     def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
         return unfinished(self._connection, self.key(path) if path else prefix_of(self.root), self.root, older_than)
 
-    def _target(self, path: str, options: WriteOptions) -> Target:
-        if not path:
-            raise StorageIsADirectoryError("the root of a mount is a directory")
-        sent_metadata(options)  # what cannot be sent is refused before the first byte
-        checked_tags(options.tags or {})
-        return Target(self._connection, self._checksums, self.key(path), path, options)
-
-    def mkdir(self, path: str) -> None:
-        if self.options.markers:
-            Target(self._connection, self._checksums, self.key(prefix_of(path)), path, PLAIN).put(b"")
-
-    def copy_from(
-        self,
-        source: StorageBackend,
-        source_path: str,
-        path: str,
-        options: WriteOptions = PLAIN,
-        *,
-        version: str | None = None,
-        tick: Tick = lambda n: None,
-    ) -> Stat:
-        """Within one endpoint, whatever the buckets; type and metadata are kept unless the options have others."""
-        mine = (self.storage_id, self._account)
-        if not isinstance(source, S3Backend) or (source.storage_id, source._account) != mine:
-            raise UnsupportedOperation("S3 copies only within one endpoint, with the same credentials")
+    def copied(self, source: S3Backend, source_path: str, target: Target, version: str | None, tick: Tick) -> Stat:
         found = source._reading(source_path, version, None)
         found.pop("RequestPayer", None)
-        return copy_object(self._target(path, options), found, tick)
+        return copy_object(target, found, tick)
 
     # --- versions, metadata, tags, signatures ---
 
@@ -348,7 +266,7 @@ class S3Backend(StorageBackend):
 
     def set_metadata(self, path: str, metadata: Mapping[str, str]) -> None:
         """The server copies the object onto itself, a new version where there are versions."""
-        target = self._target(path, WriteOptions(metadata=metadata))
+        target = self._written(path, WriteOptions(metadata=metadata))
         try:
             describe(target, metadata)
         except ClientError as error:
@@ -379,7 +297,7 @@ class S3Backend(StorageBackend):
         self._run(self._connection.client.delete_object(Key=self.key(prefix_of(path)), **self._common))
 
     def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        return deleted_many(self._connection, [(path, self.key(path)) for path in paths])
+        return deleted_many(self._connection, self.keys(paths))
 
     # --- inside ---
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from genro_storage import StorageNode
-from genro_storage.backends._rest import pages
-from genro_storage.backends._s3 import listing as s3_listing
+from genro_storage.backends import _pages as pages
 from genro_storage.emulate import walk
 from genro_storage.exceptions import StoragePermissionError, StorageTimeoutError, StorageUnavailableError
 from tests.backends.network import DATED, FILES, TABLE, Gcs, Place, opened
@@ -157,7 +156,6 @@ def test_read_only(place: Place, verb: str) -> None:
 @pytest.fixture
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two entries a page, where a listing has pages."""
-    monkeypatch.setattr(s3_listing, "PAGE", 2)
     monkeypatch.setattr(pages, "PAGE", 2)
 
 

@@ -369,7 +369,7 @@ def test_a_file_and_a_directory_of_one_name(ministack: S3Endpoint, opened: Open)
 def test_a_retried_listing_neither_loses_nor_repeats(
     ministack: S3Endpoint, opened: Open, s3_proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genro_storage.backends._s3.listing.PAGE", 3)
+    monkeypatch.setattr("genro_storage.backends._pages.PAGE", 3)
     bucket = ministack.make_bucket()
     direct, proxy = opened(ministack, bucket=bucket, path=""), s3_proxy(ministack)
     names = ["a", "b/1", "b-", "c/1", "c/2", "c", "d", "e/1", "f"]

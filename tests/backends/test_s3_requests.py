@@ -332,7 +332,7 @@ def test_a_retried_read_is_of_one_object(proxied: Open, proxy: FaultProxy, opene
 
 def test_a_cut_listing_raises(proxied: Open, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failing later page is an error, not the end."""
-    monkeypatch.setattr("genro_storage.backends._s3.listing.PAGE", 2)
+    monkeypatch.setattr("genro_storage.backends._pages.PAGE", 2)
     mount = Mount("m", proxied(), retry=NO_RETRY)
     for number in range(6):
         mount.put(f"{number}", b"1")

@@ -10,7 +10,7 @@ from typing import Any
 from ...exceptions import StorageExistsError, StorageUnavailableError
 from ...types import Version, WriteOptions
 from .._objects import unquoted
-from .._rest.pages import Asked, Page
+from .._pages import Asked, Page
 from .client import Client, named
 from .copying import copy_blob
 from .facts import stat_of_listed
@@ -37,7 +37,7 @@ def page(client: Client, asked: Asked) -> Page:
         if element.tag == "BlobPrefix":
             prefixes.append(name)
         else:
-            found.append(stat_of_listed(element, name, versions=versions))
+            found.append(stat_of_listed(element, name[asked.cut :], versions=versions))
     return Page(found, prefixes, token)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
@@ -24,7 +25,7 @@ from .landing import Landing, missing
 from .listing import Listing
 from .moving import Removal, Survey, renamed, survey
 from .options import CopyOptions
-from .places import of_its_kind, placed, shown
+from .places import both_local, of_its_kind, placed, shown
 from .plan import SYMLINK, Action, Entry, actions
 from .report import TransferReport
 from .rules import rules_of
@@ -147,11 +148,15 @@ class Call:
         landing, report = self._landing, self._report
         if not landing.target.mount.can("rename_from"):
             return False
-        if not renamed(landing.source, landing.target, self._options, found):
+        here = both_local(landing.source.mount, landing.target.mount)
+        aside = self._flow.waited if here else self._flow.apart  # a file system that hangs hears nobody anyway
+        if not aside(lambda: renamed(landing.source, landing.target, self._options, found)):
             return False
         report.files_copied = found.files
         report.bytes_copied = report.bytes_server_side = found.size
-        moved = Listing(landing.target).entries(by_level=True) if landing.is_tree else (self._entry(),)
+        moved: Iterable[Entry] = (self._entry(),)
+        if landing.is_tree:
+            moved = self._flow.ahead(Listing(landing.target).entries(by_level=True))
         self._teller.renamed(found.files, found.size, moved)
         return True
 

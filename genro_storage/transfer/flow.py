@@ -94,8 +94,10 @@ class Flow:
 
         What it returns after all is given to `release`.
         """
-        if not self.watched:
-            return call()
+        return self.apart(call, release) if self.watched else call()
+
+    def apart(self, call: Callable[[], T], release: Callable[[T], object] = lambda value: None) -> T:
+        """As `waited`, for a call that Ctrl-C shall leave alone too: a driver may not hear it, or tidy up for long."""
         self.poll()
         return Away(call, release).result(self.poll)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from genro_storage import StorageManager
+from genro_storage.backends._azure import client, listing
 from genro_storage.backends._azure import writer as azure_writer
 from genro_storage.backends._azure.client import AzureOptions
 from genro_storage.backends._azure.facts import escaped, plain
@@ -445,3 +446,65 @@ def test_pickled_and_forked(backend: AzureBackend) -> None:
 def test_fs_reaches_the_same_bytes(backend: AzureBackend) -> None:
     backend.put("d/f", b"12")
     assert backend.fs.cat_file(backend.native_path("d/f")) == b"12"
+
+
+# --- a listing in its middle ---
+
+LISTED = [f"d/{number:02}" for number in range(40)]
+
+
+def after_30(backend: AzureBackend) -> list[str]:
+    """The next two files by `walk`, then by `scan`."""
+    return [
+        entry.path
+        for pages in (backend.walk("d", after="d/30", limit=2), backend.scan("d", after="d/30", limit=2))
+        for page in pages
+        for entry in page
+    ]
+
+
+def test_a_listing_begins_where_it_was_told(proxied: AzureBackend, proxy: FaultProxy) -> None:
+    for name in LISTED:
+        proxied.put(name, b"1")
+    proxy.forget()
+    assert after_30(proxied) == ["d/31", "d/32"] * 2
+    assert len(proxy.log) == 2
+    for request in proxy.log:
+        assert "startFrom=d%2F30" in request.query
+        assert request.headers["x-ms-version"] == listing.STARTS
+    assert [entry.path for page in proxied.walk("", limit=1) for entry in page] == ["d/00"]
+    assert "startFrom" not in proxy.log[-1].query
+    assert proxy.log[-1].headers["x-ms-version"] == client.VERSION
+
+
+def test_a_service_that_refuses_the_start(proxied: AzureBackend, proxy: FaultProxy) -> None:
+    """One that is older than that version: it is asked once, then for all names, many at once."""
+    for name in LISTED:
+        proxied.put(name, b"1")
+    proxy.forget()
+    proxy.answer(400, times=None, contains="startFrom")
+    assert after_30(proxied) == ["d/31", "d/32"] * 2
+    assert [("startFrom" in request.query, request.status) for request in proxy.log] == [
+        (True, 400),
+        (False, 200),
+        (False, 200),
+    ]
+    proxy.answer(403, contains="comp=list")
+    with pytest.raises(StoragePermissionError):
+        after_30(proxied)
+
+
+def test_a_service_that_ignores_the_start(proxied: AzureBackend, proxy: FaultProxy) -> None:
+    """What comes before is passed over, and from then on many names come at once."""
+    for name in LISTED:
+        proxied.put(name, b"1")
+    send = proxied._client.send
+
+    def deaf(method: str, target: str, *args: Any) -> Any:
+        return send(method, target.replace("&startFrom=d%2F30", ""), *args)
+
+    proxied._client.send = deaf  # type: ignore[method-assign]
+    proxy.forget()
+    assert after_30(proxied) == ["d/31", "d/32"] * 2
+    assert len(proxy.log) == 3
+    assert [f"maxresults={listing.MOST}" in request.query for request in proxy.log] == [False, True, True]

@@ -80,7 +80,8 @@ class AzureVersions(HttpServer):
             del self.containers[container]
             return Reply(202)
         if request.query.get("comp") == "list":
-            return self.listing(container, request.query)
+            begins = request.headers.get("x-ms-version", "") >= "2026-02-06"
+            return self.listing(container, {k: v for k, v in request.query.items() if k != "startFrom" or begins})
         return Reply(200, b"", {"ETag": '"0x1"', "Last-Modified": format_datetime(datetime.now(UTC), True)})
 
     def _blobs(self, container: str) -> dict[str, Blob]:
@@ -92,7 +93,8 @@ class AzureVersions(HttpServer):
         """List Blobs; a page holds at most `maxresults` versions and prefixes."""
         limit, include = int(query.get("maxresults", "5000")), query.get("include", "").split(",")
         after = tuple(json.loads(base64.b64decode(query["marker"]))) if query.get("marker") else ("", "")
-        entries = self._listed(container, query.get("prefix", ""), query.get("delimiter", ""), "versions" in include)
+        names = query.get("prefix", ""), query.get("delimiter", ""), query.get("startFrom", "")
+        entries = self._listed(container, *names, versions="versions" in include)
         behind = (entry for entry in entries if self._position(entry) > after)
         page = list(itertools.islice(behind, limit + 1))
         shown = "".join(self._shown(container, entry, include) for entry in page[:limit])
@@ -110,11 +112,11 @@ class AzureVersions(HttpServer):
     def _position(entry: Listed) -> tuple[str, str]:
         return entry.name, entry.version.version_id if entry.version else "\uffff"
 
-    def _listed(self, container: str, prefix: str, delimiter: str, versions: bool) -> Iterator[Listed]:
+    def _listed(self, container: str, prefix: str, delimiter: str, start: str, *, versions: bool) -> Iterator[Listed]:
         told = ""
         for name, blob in sorted(self._blobs(container).items()):
             found = blob.versions if versions else [blob.current] if blob.current else []
-            if not name.startswith(prefix) or not found:
+            if not name.startswith(prefix) or name < start or not found:
                 continue
             cut = name.find(delimiter, len(prefix)) if delimiter else -1
             if cut < 0:

@@ -84,6 +84,8 @@ class Client:
         self.web = Web(self.account.endpoint, options, options.client_options)
         self._credential: Any = None
         self._token: Any = None
+        self.begins = True
+        """A listing may begin at a name, as far as is known."""
 
     def __reduce__(self) -> Any:
         return Client, (self.options,)

@@ -3,46 +3,68 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from ...exceptions import StorageExistsError, StorageUnavailableError
+from ...exceptions import StorageError, StorageExistsError, StorageUnavailableError
 from ...types import Version, WriteOptions
 from .._objects import unquoted
 from .._pages import Asked, Page
 from .client import Client, named
 from .copying import copy_blob
+from .errors import status_of
 from .facts import stat_of_listed
 from .writer import Target
 
 DELETED = "-deleted"
 """Ends the id of a deletion; before it stands the version that was current then."""
+STARTS = "2026-02-06"
+"""Of the REST API: the first version in which a listing may begin at a name (List Blobs, `startFrom`)."""
+MOST = 5000
+"""Entries that one request gives at most (List Blobs, `maxresults`)."""
 
 
 def page(client: Client, asked: Asked) -> Page:
-    """One page of keys. Azure cannot begin a listing after a name: what comes before is left out by the caller."""
-    versions = client.options.version_aware
+    """One page of keys; where the service cannot begin at a name, what comes before is passed over in large pages."""
+    if not (asked.start and client.begins):
+        return _page(client, asked, MOST if asked.start else asked.limit)
+    try:
+        return _page(client, asked, asked.limit, asked.start)
+    except StorageError as error:
+        if status_of(error) != 400:
+            raise
+        found = _page(client, asked, MOST)
+        client.begins = False  # an older service: it was the start that it refused
+        return found
+
+
+def _page(client: Client, asked: Asked, limit: int, start: str | None = None) -> Page:
+    versions, cut = client.options.version_aware, asked.cut
     blobs, token = _listed(
         client,
+        {} if start is None else {"x-ms-version": STARTS},
         prefix=asked.prefix or None,
         delimiter="/" if asked.delimiter else None,
-        maxresults=str(asked.limit),
+        startFrom=start,
+        maxresults=str(limit),
         marker=asked.token or None,
         include="metadata",
     )
     found, prefixes = [], []
     for element in blobs:
         name = named(element.find("Name"))
-        if element.tag == "BlobPrefix":
+        if name < asked.start and not asked.start.startswith(name):
+            client.begins = False  # an emulator that does not know the start ignores it
+        elif element.tag == "BlobPrefix":
             prefixes.append(name)
         else:
-            found.append(stat_of_listed(element, name[asked.cut :], versions=versions))
+            found.append(stat_of_listed(element, name[cut:], versions=versions))
     return Page(found, prefixes, token)
 
 
-def _listed(client: Client, **query: str | None) -> tuple[Any, str]:
-    answer = client.send("GET", client.container(comp="list", **query))
+def _listed(client: Client, headers: Mapping[str, str], **query: str | None) -> tuple[Any, str]:
+    answer = client.send("GET", client.container(comp="list", **query), headers)
     try:
         told = ET.fromstring(answer.data)
     except ET.ParseError as error:
@@ -72,7 +94,7 @@ def _versions(client: Client, key: str) -> list[Any]:
     found: list[Any] = []
     token = ""
     while True:
-        blobs, token = _listed(client, prefix=key, include="versions", marker=token or None)
+        blobs, token = _listed(client, {}, prefix=key, include="versions", marker=token or None)
         mine = [blob for blob in blobs if blob.findtext("VersionId") and named(blob.find("Name")) == key]
         found += mine
         if not token or len(mine) < len(blobs):

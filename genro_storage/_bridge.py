@@ -29,6 +29,21 @@ async def outcome(future: asyncio.Future[T]) -> T:
         raise
 
 
+class Outcome(asyncio.Future[T]):
+    """What comes of something that goes on whoever waits: a task that is cancelled while it awaits this ends with it.
+
+    It does in one turn of the loop what `outcome` does in three.
+    """
+
+    def cancel(self, msg: object = None) -> bool:
+        """Refused; the loop then cancels the waiting task as soon as the outcome is known."""
+        return False
+
+    def end(self) -> None:
+        """Cancels whoever waits, because there will be no outcome."""
+        super().cancel()
+
+
 async def outlast(task: asyncio.Future[Any]) -> None:
     """Waits until a future is done, however often this task is cancelled; takes note of its error."""
     while not task.done():

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from genro_storage._bridge import LoopThread, PerLoop, Workers, settled
+from genro_storage._bridge import LoopThread, Outcome, PerLoop, Workers, settled
 
 
 def in_child(work: Callable[[], object]) -> bool:
@@ -107,6 +107,41 @@ def test_loop_thread_in_a_forked_child() -> None:
     assert in_child(lambda: thread.run(answer()))
     assert thread.run(answer()) == 42
     thread.close()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_outcome_is_awaited_however_often_its_waiter_is_cancelled(fails: bool) -> None:
+    async def main() -> None:
+        future = Outcome[int](loop=asyncio.get_running_loop())
+        ended = []
+
+        async def waits() -> None:
+            try:
+                await future
+            finally:
+                ended.append(future.done())
+
+        task = asyncio.ensure_future(waits())
+        for _ in range(3):
+            await asyncio.sleep(0)
+            task.cancel()
+        assert not ended
+        future.set_exception(OSError()) if fails else future.set_result(1)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == [True]
+
+    asyncio.run(main())
+
+
+def test_who_waits_for_an_outcome_that_never_comes_is_cancelled() -> None:
+    async def main() -> None:
+        future = Outcome[int](loop=asyncio.get_running_loop())
+        asyncio.get_running_loop().call_soon(future.end)
+        with pytest.raises(asyncio.CancelledError):
+            await future
+
+    asyncio.run(main())
 
 
 def test_settled_waits_for_the_outcome() -> None:

@@ -170,7 +170,7 @@ class RecordStore(ABC):
             ValueError: none or more than 1000 changes, one (space, key) twice, a name that cannot be one.
         """
         judge_changes(changes, self.features.max_data)
-        call = settled(self._commit(changes))
+        call = self._commit(changes) if self.outlasts else settled(self._commit(changes))
         if self.meter is None:
             return await call
         self.meter.add("genro_records_commit_batch_size", len(changes), SIZES)

@@ -10,17 +10,14 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from .._bridge import outcome
 from ..exceptions import StorageConfigError, StorageError
-from ._sqlite import statements
+from ._sqlite import statements, writing
 from ._sqlite.file import DatabaseFile, SQLiteOptions, translating
 from ._sqlite.lane import Lane, Seat
 from .base import Change, Clock, Record, RecordFeatures, RecordStore, now
 
 BATCH = 256
 """Commits, or reads, that travel together."""
-FEW = 8
-"""Records that are looked up together on the caller's own thread."""
 
 T = TypeVar("T")
 
@@ -49,7 +46,7 @@ class SQLiteRecordStore(RecordStore):
 
     def _begin(self) -> None:
         self.file = DatabaseFile(self.options)
-        self.writing = statements.Writing(self.file.path, self.clock)
+        self.writing = writing.Writing(self.file.path, self.clock)
         reading = statements.Reading(self.file.path)
         self._writer = Lane(
             "genro-sqlite-writer", self.file.connect, self.writing, most=BATCH, count=1, leave=statements.checkpoint
@@ -85,7 +82,7 @@ class SQLiteRecordStore(RecordStore):
             seat.lock.release()
 
     async def _get_many(self, keys: Sequence[tuple[str, str]]) -> list[Record | None]:
-        if len(keys) <= FEW:
+        if len(keys) <= statements.FEW:
             answered, found = self._look(lambda one: statements.get_many_small(one, keys, self.clock()))
             if answered and found is not None:
                 return found
@@ -109,7 +106,7 @@ class SQLiteRecordStore(RecordStore):
         return await self._readers.run(read)
 
     async def _commit(self, changes: Sequence[Change]) -> list[int]:
-        return await outcome(self._writer.put(lambda transaction: transaction.commit(changes)))
+        return await self._writer.settle(writing.Commit(changes))
 
     async def initialize(self) -> None:
         await self._readers.run(lambda connection: None)

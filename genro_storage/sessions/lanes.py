@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .._bridge import Outcome
 from ..exceptions import CommitOutcomeUnknownError, StorageConflictError, VersionConflictError
 from ..records.base import Change, Delete, Put, RecordStore
 from .keys import COLD, HOT, messages, number, quoted
@@ -67,7 +68,7 @@ class _Known(NamedTuple):
 
 class _Wish(NamedTuple):
     what: Delta | Edit
-    answer: asyncio.Future[Any]
+    answer: Outcome[Any]
 
 
 class _Plan(NamedTuple):
@@ -165,14 +166,9 @@ class _Lane:
         return result
 
     async def _queued(self, what: Delta | Edit) -> Any:
-        wish = _Wish(what, asyncio.get_running_loop().create_future())
+        wish = _Wish(what, Outcome(loop=asyncio.get_running_loop()))
         self._waiting.append(wish)
-        try:
-            return await asyncio.shield(wish.answer)
-        except asyncio.CancelledError:
-            if not wish.answer.done():
-                await asyncio.wait([wish.answer])
-            raise
+        return await wish.answer
 
     def _start(self) -> None:
         self.busy = True
@@ -185,7 +181,7 @@ class _Lane:
         finally:
             self.busy = False
             while self._waiting:  # only when the loop goes down
-                self._waiting.popleft().answer.cancel()
+                self._waiting.popleft().answer.end()
 
     def _next(self) -> list[_Wish]:
         """What travels together: deltas that stand in a row, or one edit."""

@@ -103,6 +103,58 @@ def test_who_conflicts_fails_alone(store: SQLiteRecordStore) -> None:
     store.sync.close()
 
 
+def test_what_one_commit_writes_the_next_of_its_batch_expects(store: SQLiteRecordStore) -> None:
+    """Commits of one batch are judged one after the other, though what they write is written together."""
+
+    async def burst() -> list[object]:
+        commits = [
+            store.commit([Put("s", "made", b"1", expect=0)]),
+            store.commit([Put("s", "made", b"2", expect=0)]),
+            store.commit([Delete("s", "made")]),
+            store.commit([Put("s", "made", b"4", expect=0), Put("s", "other", b"")]),
+            store.commit([Delete("s", "other")]),
+        ]
+        return await asyncio.gather(*commits, return_exceptions=True)
+
+    first, second, third, fourth, fifth = asyncio.run(burst())
+    assert store.writing.batches == 1
+    assert isinstance(second, VersionConflictError)
+    assert [second.expected, second.actual] == [0, first[0]]  # type: ignore[index]
+    assert third == fifth == [0]
+    record = store.sync.get("s", "made")
+    assert record is not None
+    assert (record.data, [record.version]) == (b"4", fourth[:1])  # type: ignore[index]
+    assert store.sync.get("s", "other") is None
+    store.sync.close()
+
+
+def test_no_version_is_given_twice(store: SQLiteRecordStore) -> None:
+    """Each store reserves numbers; what it reserved in a transaction that failed another one may have."""
+    other = SQLiteRecordStore(store.file.path)
+    seen: list[int] = []
+    for number in range(20):
+        for one in (store, other):
+            seen += one.sync.commit([Put("s", f"{number % 3}", b"")])
+            with pytest.raises(VersionConflictError):
+                one.sync.commit([Put("s", "lost", b""), Put("s", f"{number % 3}", b"", expect=10**9)])
+        if number == 10:
+            other.sync.close()
+    for one in (store, other):
+        one.sync.close()
+    seen += SQLiteRecordStore(store.file.path).sync.commit([Put("s", "k", b"")])
+    assert len(set(seen)) == len(seen) == 41
+
+
+def test_a_reservation_that_was_rolled_back_is_not_used(store: SQLiteRecordStore) -> None:
+    with pytest.raises(VersionConflictError):
+        store.sync.commit([Put("s", "lost", b""), Put("s", "k", b"", expect=1)])
+    assert store.sync.commit([Put("s", "k", b"")]) == [1]
+    other = SQLiteRecordStore(store.file.path)
+    assert other.sync.commit([Put("s", "k", b"")]) != [1]
+    for one in (store, other):
+        one.sync.close()
+
+
 def test_a_failed_commit_fails_the_whole_batch(store: SQLiteRecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk fills: nobody of the batch is told that it went well, and nothing of it is there."""
     store.sync.commit([Put("s", "old", b"old")])

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from ..._bridge import Outcome
+
 T = TypeVar("T")
 
 
@@ -17,10 +19,10 @@ class Job(Generic[T]):
 
     __slots__ = ("call", "error", "future", "loop", "value")
 
-    def __init__(self, call: Callable[[Any], T], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, call: Callable[[Any], T], future: asyncio.Future[T]) -> None:
         self.call = call
-        self.loop = loop
-        self.future: asyncio.Future[T] = loop.create_future()
+        self.future = future
+        self.loop = future.get_loop()
         self.value: T | None = None
         self.error: BaseException | None = None
 
@@ -54,6 +56,33 @@ class Seat:
             connection.close()
 
 
+class Turn:
+    """What the tasks of one loop ask for in one turn of it: handed over together, unless only one task asks at all."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, put: Callable[[Sequence[Job[Any]]], None]) -> None:
+        self.loop = loop
+        self.waiting = 0
+        """Tasks that wait for an answer."""
+        self._put = put
+        self._jobs: list[Job[Any]] = []
+        self._crowded = False
+
+    def add(self, job: Job[Any]) -> None:
+        self.waiting += 1
+        self._crowded = self._crowded or self.waiting > 1
+        if not self._crowded:
+            self._put([job])  # a turn less to wait
+            return
+        if not self._jobs:
+            self.loop.call_soon(self._hand_over)
+        self._jobs.append(job)
+
+    def _hand_over(self) -> None:
+        jobs, self._jobs = self._jobs, []
+        self._crowded = len(jobs) > 1 or self.waiting > 1
+        self._put(jobs)
+
+
 class Lane:
     """`count` threads, started with the first job; each takes what is queued, at most `most` jobs at once."""
 
@@ -74,6 +103,7 @@ class Lane:
         self._serve = serve
         self._most = most
         self._queue: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._local = threading.local()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
@@ -83,17 +113,33 @@ class Lane:
         return self._queue.qsize()
 
     async def run(self, call: Callable[[Any], T]) -> T:
-        """The result of a call made by one of the threads."""
-        return await self.put(call)
+        """The result of a call made by one of the threads; nobody waits for it if this is cancelled."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._put([Job(call, future)])
+        return await future
 
-    def put(self, call: Callable[[Any], T]) -> asyncio.Future[T]:
-        """The future of a call that one of the threads will make, in the running loop."""
-        job = Job(call, asyncio.get_running_loop())
+    async def settle(self, call: Callable[[Any], T]) -> T:
+        """As `run`; cancelled, it waits for the end of the call, and then it is.
+
+        What several tasks of a loop ask for in one turn of it travels together.
+        """
+        loop = asyncio.get_running_loop()
+        turn: Turn | None = getattr(self._local, "turn", None)
+        if turn is None or turn.loop is not loop:
+            turn = self._local.turn = Turn(loop, self._put)
+        future = Outcome[T](loop=loop)
+        turn.add(Job(call, future))
+        try:
+            return await future
+        finally:
+            turn.waiting -= 1
+
+    def _put(self, jobs: Sequence[Job[Any]]) -> None:
         with self._lock:  # a job put behind the end of its threads would wait for ever
             if not self._threads:
                 self._start()
-            self._queue.put(job)
-        return job.future
+            for job in jobs:
+                self._queue.put(job)
 
     def _start(self) -> None:
         self._threads = [

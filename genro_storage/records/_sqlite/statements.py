@@ -1,4 +1,4 @@
-"""What is done on a connection: judged and applied changes, reads, the sweep, backups."""
+"""What is read on a connection, and backups."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from ...exceptions import VersionConflictError
-from ..base import Change, Check, Clock, Put, Record, conflict
+from ..base import Record
 from .file import translated
 from .lane import Job
 
@@ -16,19 +15,13 @@ INLINE = 64 << 10
 """Bytes of a record that is read on the caller's own thread."""
 INLINE_ROWS, INLINE_SCANNED = 64, 4 << 10
 """Records, and bytes of each, that are scanned on the caller's own thread."""
-VACUUM_PAGES = 2000
-
-_VERSION = "SELECT version, expires_at FROM records WHERE space=? AND key=?"
-_PUT = (
-    "INSERT INTO records (space, key, version, expires_at, data) VALUES (?, ?, ?, ?, ?) ON CONFLICT (space, key) "
-    "DO UPDATE SET version=excluded.version, expires_at=excluded.expires_at, data=excluded.data"
-)
-_DELETE = "DELETE FROM records WHERE space=? AND key=?"
 _GET = "SELECT data, version, expires_at FROM records WHERE space=? AND key=?"
 # length() of a blob reads its header only: a large record is not fetched to be thrown away.
-_GET_SMALL = (
-    f"SELECT CASE WHEN length(data)<={INLINE} THEN data END, version, expires_at FROM records WHERE space=? AND key=?"
-)
+_SMALL = f"CASE WHEN length(data)<={INLINE} THEN data END, version, expires_at FROM records WHERE space=? AND key=?"
+_GET_SMALL = f"SELECT {_SMALL}"
+FEW = 8
+"""Records that are looked up together on the caller's own thread."""
+_GET_FEW = {many: " UNION ALL ".join([f"SELECT space, key, {_SMALL}"] * many) for many in range(1, FEW + 1)}
 _FEW_BYTES = f"CASE WHEN length(data)<={INLINE_SCANNED} THEN data END"
 _SCANS = {
     (few, bounded, reverse): (
@@ -40,12 +33,6 @@ _SCANS = {
     for bounded in (False, True)
     for reverse in (False, True)
 }
-_SWEEP = (
-    "DELETE FROM records WHERE rowid IN "
-    "(SELECT rowid FROM records WHERE expires_at IS NOT NULL AND expires_at<=? LIMIT ?)"
-)
-
-
 PLACES, WINDOW = 16, 32
 
 
@@ -60,96 +47,6 @@ def approximate_count(connection: sqlite3.Connection) -> int:
     count = "SELECT count(*) FROM records WHERE rowid>=? AND rowid<?"
     found: int = sum(connection.execute(count, (at, at + size)).fetchone()[0] for at in starts)
     return int(found * span / (len(starts) * size))
-
-
-class Transaction:
-    """The one open write transaction: commits of several callers, each judged before anything of it is applied."""
-
-    def __init__(self, connection: sqlite3.Connection, moment: int) -> None:
-        self.connection = connection
-        self.execute = connection.execute
-        self.moment = moment
-        self.version: int
-        ((self.version,),) = self.execute("SELECT value FROM meta WHERE name='rev'").fetchall()
-        self._first = self.version
-        self.swept = False
-
-    def commit(self, changes: Sequence[Change]) -> list[int]:
-        """The versions of one caller's changes; on a conflict nothing of them is applied."""
-        for index, change in enumerate(changes):
-            if change.expect is not None:
-                actual = self._version_of(change)
-                if actual != change.expect:
-                    raise conflict(changes, index, actual)
-        return [self._apply(change) for change in changes]
-
-    def _version_of(self, change: Change) -> int:
-        for version, expires_at in self.execute(_VERSION, (change.space, change.key)).fetchall():
-            if expires_at is None or expires_at > self.moment:
-                return int(version)
-        return 0
-
-    def _apply(self, change: Change) -> int:
-        if type(change) is Put:
-            self.version += 1
-            self.execute(_PUT, (change.space, change.key, self.version, change.expires_at, change.data))
-            return self.version
-        if type(change) is Check:
-            return change.expect
-        self.execute(_DELETE, (change.space, change.key))
-        return 0
-
-    def sweep(self, limit: int) -> int:
-        """Removes expired records; free pages go back to the file system after the commit."""
-        self.swept = True
-        removed: int = self.execute(_SWEEP, (self.moment, limit)).rowcount
-        return removed
-
-    def end(self) -> None:
-        if self.version != self._first:
-            self.execute("UPDATE meta SET value=? WHERE name='rev'", (self.version,))
-        self.execute("COMMIT")
-        if self.swept:
-            shrink(self.connection)
-
-
-def shrink(connection: sqlite3.Connection) -> None:
-    """Gives free pages back to the file system."""
-    try:
-        # Only executescript takes this statement to its end; execute stops after one page.
-        connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
-    except sqlite3.OperationalError:  # somebody else writes now: the next sweep does it
-        pass
-
-
-class Writing:
-    """Serves the writer's lane: one transaction for a batch; who conflicts fails alone, a failed COMMIT fails all."""
-
-    def __init__(self, path: str, clock: Clock) -> None:
-        self.path = path
-        self.clock = clock
-        self.batches = 0
-        self.commits = 0
-
-    def __call__(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
-        try:
-            # A deferred transaction that reads and then writes fails at once with BUSY, whatever the busy_timeout.
-            connection.execute("BEGIN IMMEDIATE")
-            transaction = Transaction(connection, self.clock())
-            for job in jobs:
-                try:
-                    job.value = job.call(transaction)
-                except VersionConflictError as error:
-                    job.error = error
-            transaction.end()
-        except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise translated(error, self.path) from error
-            raise
-        self.batches += 1
-        self.commits += len(jobs)
 
 
 class Reading:
@@ -223,13 +120,16 @@ def scan_small(
 def get_many_small(
     connection: sqlite3.Connection, keys: Sequence[tuple[str, str]], moment: int
 ) -> tuple[bool, list[Record | None]]:
-    """As `get_small`, for a few records at one moment."""
-    connection.execute("BEGIN")
-    try:
-        found = [get_small(connection, space, key, moment) for space, key in keys]
-    finally:
-        connection.execute("COMMIT")
-    return all(answered for answered, _ in found), [record for _, record in found]
+    """As `get_small`, for at most `FEW` records at one moment."""
+    if not keys:
+        return True, []
+    answered, found = True, dict[tuple[str, str], Record]()
+    for row in connection.execute(_GET_FEW[len(keys)], [text for name in keys for text in name]).fetchall():
+        space, key, data, _, expires_at = row
+        if expires_at is None or expires_at > moment:
+            answered = answered and data is not None
+            found[space, key] = Record(*row)
+    return answered, [found.get(name) for name in keys]
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:

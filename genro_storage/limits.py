@@ -175,6 +175,9 @@ class LimitedParts:
     def digests(self) -> Mapping[str, str]:
         return self._writer.digests
 
+    def reread(self, start: int, end: int) -> bytes | None:
+        return self._writer.reread(start, end)
+
     def put(self, offset: int, data: Part) -> str:
         self._mount.admit(self._path, offset + len(data))
         return self._writer.put(offset, data)

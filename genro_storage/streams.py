@@ -104,6 +104,9 @@ class MountParts:
     def digests(self) -> Mapping[str, str]:
         return self._writer.digests
 
+    def reread(self, start: int, end: int) -> bytes | None:
+        return self._guard.call("write", self._path, self._writer.reread, start, end)
+
     def put(self, offset: int, data: Part) -> str:
         return self._guard.call("write", self._path, self._writer.put, offset, data)
 

@@ -77,6 +77,9 @@ class LocalParts(Staged):
         """The file that the parts are written into."""
         return self._file.fd
 
+    def reread(self, start: int, end: int) -> bytes | None:
+        return os.pread(self._file.fd, end - start, start)
+
     def _store(self, offset: int, data: Part) -> Receipt:
         with self._lock:  # a descriptor of our own: the number of a closed one may soon be another file's
             self._check()

@@ -43,6 +43,11 @@ class MemoryParts(Staged):
             if _receipt(found.data.get(offset, b"")) != receipt:
                 self._forget(offset)
 
+    def reread(self, start: int, end: int) -> bytes | None:
+        offset = start - start % self.part_size
+        with self._store_of.lock:
+            return self._parts.data.get(offset, b"")[start - offset : end - offset]
+
     def _store(self, offset: int, data: Part) -> Receipt:
         content = b"".join(pieces(data))
         with self._store_of.lock:

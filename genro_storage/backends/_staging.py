@@ -74,6 +74,9 @@ class Staged:
             return {}
         return {"crc32c": hashing.crc32c_joined((receipt.crc32c, receipt.size) for receipt in found)}
 
+    def reread(self, start: int, end: int) -> bytes | None:
+        return None
+
     def _forget(self, offset: int) -> None:
         """A part that was told by its receipt is not there."""
         with self._lock:

@@ -268,6 +268,7 @@ class _Parts:
         self._writer, self._path = writer, path
         self.token, self.part_size, self.one_pass = writer.token, writer.part_size, writer.one_pass
         self.put: Callable[[int, Part], str] = writer.put
+        self.reread: Callable[[int, int], bytes | None] = writer.reread
         self.discard: Callable[[], None] = writer.discard
 
     @property

@@ -68,6 +68,9 @@ class PartWriter(Protocol):
     def digests(self) -> Mapping[str, str]:
         """Hashes of all that is held, in order, as far as they follow from those of the parts."""
 
+    def reread(self, start: int, end: int) -> bytes | None:
+        """Bytes of parts that are held, where reading them costs no more than memory does; None elsewhere, always."""
+
     def put(self, offset: int, data: Part) -> str:
         """Stores the part that begins at `offset`, again if it is there; its receipt, text for `parts(receipts=)`."""
 

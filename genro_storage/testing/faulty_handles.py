@@ -91,6 +91,9 @@ class FaultyParts:
     def digests(self) -> Mapping[str, str]:
         return self._inner.digests
 
+    def reread(self, start: int, end: int) -> bytes | None:
+        return self._inner.reread(start, end)
+
     def put(self, offset: int, data: Part) -> str:
         return self._plan.run("parts.put", lambda: self._inner.put(offset, data))
 

@@ -16,6 +16,7 @@ from ..exceptions import (
 from ..mount import Level
 from ..types import Place, Stat
 from .backup import judge_backup
+from .opened import Opened
 from .options import CopyOptions
 from .places import At, contains, fault, same_place, shown
 
@@ -51,7 +52,7 @@ def landed(source: Place, target: Place, options: CopyOptions, *, slash: bool, o
     """
     _judge_permissions(source, target, operation == "move", options.delete)
     start, end = At(source.mount, source.path, source.version), At(target.mount, target.path)
-    facts, opened = _look(start, end, options.allow_empty_source)
+    facts, opened = _look(start, end, options)
     try:
         if facts.is_dir:
             landing = _tree(start, end, facts, options)
@@ -85,20 +86,24 @@ def _judge_permissions(source: Place, target: Place, moving: bool, deleting: boo
             raise fault(UnsupportedOperation, "Cannot write to versioned snapshot", place, "write")
 
 
-def _look(source: At, target: At, may_be_missing: bool) -> tuple[Stat, BackendReader | None]:
-    """What the source is. Where directories are implied, what is no file counts as one: its listing will tell."""
+def _look(source: At, target: At, options: CopyOptions) -> tuple[Stat, BackendReader | None]:
+    """What the source is. Where directories are implied, what is no file counts as one: its listing will tell.
+
+    The request that tells it brings the first part where the others may come at the same time.
+    """
     mount, path, version = source
     try:
         if mount.features.real_dirs or not path:
             return mount.stat(path, version=version), None
         if target.mount.can("copy_from") and type(mount.backend) is type(target.mount.backend):
             return mount.stat_file(path, version=version), None  # the bytes may never come this way
-        reader = mount.reader(path, version=version)
-        return reader.stat, reader
+        in_parts = mount.features.ranges and target.mount.can("parts") and options.verify != "read"
+        opened = Opened(source, options.part_size if in_parts else None)
+        return opened.stat, opened
     except StorageNotFoundError as error:
         if version is not None:
             raise  # it says more: no such version
-        if mount.features.real_dirs and not may_be_missing:
+        if mount.features.real_dirs and not options.allow_empty_source:
             raise missing(source) from error
         return Stat(path, is_dir=True), None
 

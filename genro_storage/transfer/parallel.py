@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +12,9 @@ from ..exceptions import StorageError, StorageUnavailableError, TransferCancelle
 from ..retry import RetryPolicy
 from ..types import Place, Stat, WriteOptions
 from .flow import Flow
+from .follower import Follower, follower
 from .job import Job
+from .opened import begun
 from .options import CopyOptions
 from .proof import CHUNK
 
@@ -72,14 +74,19 @@ class Parts:
     An error that may be retried repeats only its own part.
     """
 
-    def __init__(self, source: Place, facts: Stat, options: CopyOptions, flow: Flow) -> None:
+    def __init__(
+        self, source: Place, facts: Stat, options: CopyOptions, flow: Flow, opened: BackendReader | None = None
+    ) -> None:
+        """`opened`: a reader of the source, which gives the first part if it holds just that."""
         self._source, self._facts, self._flow = source, facts, flow
+        self._begun, self._verify = opened, options.verify
         self._threads = options.parts
         self._share = options.buffer // options.parts
         self._retry = RetryPolicy(options.retries, sleep=flow.wait)
         self._lock = threading.Lock()
         self._error: BaseException | None = None
         self._staging: Staging | None = None
+        self._follower: Follower | None = None
         self.retries = 0
         """How often something was tried again."""
 
@@ -101,6 +108,8 @@ class Parts:
     def move(self, writer: PartWriter) -> None:
         """Puts all parts that the target has not yet."""
         size, held = self._facts.size or 0, writer.held
+        self._begun = begun(self._begun, min(writer.part_size, size) if 0 not in held else 0)
+        self._follower = follower(self._verify, self._facts, writer, self._flow)
         if self._staging is not None:
             self._flow.tick_aside(self._staging.resumed)
         todo = iter([start for start in range(0, size, writer.part_size) if start not in held])
@@ -120,6 +129,11 @@ class Parts:
                 thread.join()
         if self._error is not None:
             raise self._error
+        self._followed()
+
+    def digests(self, writer: PartWriter) -> Mapping[str, str]:
+        """Hashes of all that was moved."""
+        return {**writer.digests, **({} if self._follower is None else self._follower.digests)}
 
     def commit(self, writer: PartWriter) -> Stat:
         """Makes the file visible; the storage is asked again after a lost answer, and knows its own work."""
@@ -140,8 +154,13 @@ class Parts:
                 return
             try:
                 self._tried(lambda at=start: self._part(writer, at))  # type: ignore[misc]
+                self._followed()
             except Exception as error:  # noqa: BLE001 - the engine: the thread that called must hear of it
                 self._stop(error)
+
+    def _followed(self) -> None:
+        if self._follower is not None:
+            self._follower.follow()
 
     def _tried(self, do: Callable[[], T]) -> T:
         attempt = 0
@@ -198,6 +217,10 @@ class Parts:
 
     def _opened(self, start: int, end: int) -> BackendReader:
         source = self._source
+        if start == 0:
+            opened, self._begun = self._begun, None
+            if opened is not None:
+                return opened
         if source.version is not None:
             return source.mount.reader(source.path, start, end, version=source.version)
         return source.mount.reader(source.path, start, end, if_match=self._facts.etag)

@@ -124,7 +124,7 @@ def _in_parts(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader 
         facts = source.mount.stat_file(source.path, version=source.version)
     if not suits(job, options, facts):
         return None
-    proof, parts, staging = Proof(job, options, flow, facts), Parts(source, facts, options, flow), job.staging
+    proof, parts, staging = Proof(job, options, flow, facts), Parts(source, facts, options, flow, opened), job.staging
     how = _write_options(job, options, facts)
     try:
         if staging is None:
@@ -136,10 +136,8 @@ def _in_parts(job: Job, options: CopyOptions, flow: Flow, opened: BackendReader 
     except UnsupportedOperation:
         return None
     with _discarding(writer) if staging is None else staging.kept(writer):
-        if opened is not None:
-            opened.close()
         parts.move(writer)
-        proof.judge_parts(facts.size or 0, writer.digests)
+        proof.judge_parts(facts.size or 0, parts.digests(writer))
         stat = parts.commit(writer)
         copied = proof.judge_target(stat)
     resumed = 0 if staging is None else staging.resumed

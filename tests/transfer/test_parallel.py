@@ -259,6 +259,33 @@ def test_requests(s3: Mount, proxy: FaultProxy, memory: Mount) -> None:
     assert memory.get("e/f")[0] == DATA
 
 
+@pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 3 * PART, 4 * PART + 17])
+def test_a_single_download_asks_for_no_byte_twice(s3: Mount, proxy: FaultProxy, memory: Mount, size: int) -> None:
+    """What tells the size brings the first part; an empty file has none to bring, and is looked at."""
+    s3.put("f", DATA[:size])
+    proxy.forget()
+    assert transfer.copy(at(s3, "f"), at(memory, "f")).bytes_copied == size
+    assert memory.get("f")[0] == DATA[:size]
+    asked = [one.headers["range"].removeprefix("bytes=").split("-") for one in proxy.log if one.method == "GET"]
+    spans = sorted((int(first), min(int(last or size), size - 1)) for first, last in asked)
+    parts = range(0, size, PART) if size >= parallel.LARGE else [0, PART] if size > PART else [0]
+    ends = [*parts[1:], size]
+    assert spans == [(start, end - 1) for start, end in zip(parts, ends, strict=True)]
+    assert kinds(proxy)["HEAD"] == (size == 0)
+
+
+@pytest.mark.parametrize("fault", ["reset", "truncate"])
+@pytest.mark.parametrize("after", [0, 3 * MIB])
+def test_t35_the_first_range_is_read_again(s3: Mount, proxy: FaultProxy, memory: Mount, fault: str, after: int) -> None:
+    s3.put("f", DATA)
+    proxy.forget()
+    spoil = proxy.reset if fault == "reset" else proxy.truncate
+    spoil(after, method="GET", contains="/f")
+    transfer.copy(at(s3, "f"), at(memory, "e"))
+    assert kinds(proxy)["GET"] == 6
+    assert memory.get("e")[0] == DATA
+
+
 @pytest.mark.parametrize("fault", ["reset", "lost", "busy", "damaged"])
 def test_t35_a_part_is_sent_again_alone(s3: Mount, proxy: FaultProxy, memory: Mount, fault: str) -> None:
     memory.put("f", DATA)
@@ -374,19 +401,48 @@ def test_t8_hashes_of_parts_prove_the_whole(made: Callable[[str, str], Mount], m
     assert transfer.copy(at(gcs, "f"), at(memory, "g")).verified_checksum == 1
 
 
+@pytest.mark.parametrize("target", ["local", "memory"])
+def test_t8_a_stored_md5_is_held_against_parts(
+    made: Callable[[str, str], Mount], moved: list[str], target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It follows from no hashes of parts: what is staged is hashed in order. Without one the size is all there is."""
+    s3, there = made("s", "s3"), made("t", target)
+    s3.put("f", DATA)
+    assert "md5" in s3.stat("f").hashes
+    report = transfer.copy(at(s3, "f"), at(there, "f"))
+    assert (report.verified_checksum, report.verified_size) == (1, 0)
+    transfer.copy(at(there, "f"), at(s3, "g"))
+    assert not s3.stat("g").hashes
+    report = transfer.copy(at(s3, "g"), at(there, "g"))
+    assert (report.verified_checksum, report.verified_size) == (0, 1)
+    report = transfer.copy(at(s3, "f"), at(there, "h"), verify="size")
+    assert (report.verified_checksum, report.verified_size) == (0, 1)
+    there.put("f", b"old")
+    monkeypatch.setattr(parallel.Parts, "_chunks", damaged(parallel.Parts._chunks))
+    with pytest.raises(StorageCorruptedError, match="its stored hash says otherwise"):
+        transfer.copy(at(s3, "f"), at(there, "f"), retries=0)
+    assert there.get("f")[0] == b"old"
+    assert there.unfinished("", older_than=-60) == []
+    assert moved == ["f", "g", "g", "h", "f"]
+
+
+def damaged(chunks: Any) -> Any:
+    """One bit of the second part is another."""
+
+    def read(self: parallel.Parts, start: int, end: int) -> Iterator[bytes]:
+        for number, chunk in enumerate(chunks(self, start, end)):
+            yield chunk[:-1] + bytes([chunk[-1] ^ 1]) if start == PART and number == 3 else chunk
+
+    return read
+
+
 def test_damage_on_the_way_is_found(
     made: Callable[[str, str], Mount], memory: Mount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gcs = made("g", "gcs")
     gcs.put("f", DATA)
     memory.put("f", b"old")
-    chunks = parallel.Parts._chunks
-
-    def damaged(self: parallel.Parts, start: int, end: int) -> Iterator[bytes]:
-        for number, chunk in enumerate(chunks(self, start, end)):
-            yield chunk[:-1] + bytes([chunk[-1] ^ 1]) if start == PART and number == 3 else chunk
-
-    monkeypatch.setattr(parallel.Parts, "_chunks", damaged)
+    monkeypatch.setattr(parallel.Parts, "_chunks", damaged(parallel.Parts._chunks))
     with pytest.raises(StorageCorruptedError):
         transfer.copy(at(gcs, "f"), at(memory, "f"))
     assert memory.get("f")[0] == b"old"

@@ -140,13 +140,14 @@ def test_stopped_again_and_again(
 ) -> None:
     local.put("f", DATA)
     runs = 0
-    while not memory.exists("g"):
+    while True:
         runs += 1
         try:
             copied(journal, local, memory, cancel=stopping(2))
-        except TransferCancelled:
-            assert len(memory.unfinished("", older_than=-60)) == 1
-    assert 2 <= runs <= 5
+            break
+        except TransferCancelled:  # on a slow machine after the commit, before it was remembered
+            assert memory.exists("g") or len(memory.unfinished("", older_than=-60)) == 1
+    assert 2 <= runs <= 6
     assert len(parts) <= 10 + 2 * runs
     assert memory.get("g")[0] == DATA
     assert journal.jobs() == []

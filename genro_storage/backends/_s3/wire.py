@@ -17,6 +17,7 @@ from .._objects import quoted, range_header
 from .._rest.body import BodyReader
 from .._rest.web import Answer as Reply
 from .._rest.web import Web, whole
+from ..base import BackendReader, BytesReader
 from ..handles import Part
 from .client import Answer, Connection
 from .errors import status_of
@@ -97,7 +98,7 @@ class Wire:
 
     def reader(
         self, request: Answer, start: int, end: int | None, if_match: str | None, described: Callable[[Answer], Stat]
-    ) -> BodyReader | None:
+    ) -> BackendReader | None:
         """The bytes [start, end) of what GetObject's `request` names."""
         asked = range_header(start, end)
         if asked == "" or not self._takes(request):
@@ -115,9 +116,12 @@ class Wire:
                 return reader
         except ClientError as error:
             release()
-            if status_of(error) == 416:  # nothing is there: the client asks for the facts alone
+            if status_of(error) != 416:
+                raise
+            if start < 0:  # some servers refuse a suffix longer than the file: the client asks again
                 return None
-            raise
+            asked_for = request if if_match is None else request | {"IfMatch": quoted(if_match)}
+            return BytesReader(b"", described(self._connection.head(asked_for)))
         except BaseException:
             release()
             raise

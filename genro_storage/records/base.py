@@ -273,17 +273,18 @@ def judge_changes(changes: Sequence[Change], max_data: int) -> None:
         raise ValueError(f"a commit has 1 to {MAX_CHANGES} changes, not {len(changes)}")
     total, seen = 0, set()
     for change in changes:
-        space, key = change.space, change.key
-        judge_name(space, key)
-        seen.add((space, key))
+        name = change.space, change.key
+        judge_name(*name)
+        seen.add(name)
         if change.expect is not None and change.expect < 0:
             raise ValueError(f"expect is None, 0 or a version, not {change.expect}")
         if type(change) is Put:
             if type(change.data) is not bytes:
-                raise TypeError(f"data of {space!r} {key!r} is {type(change.data).__name__}, not bytes")
-            total += len(change.data)
-            if len(change.data) > max_data:
-                _too_large(f"record {key!r}", len(change.data), max_data)
+                raise TypeError(f"data of {change.space!r} {change.key!r} is {type(change.data).__name__}, not bytes")
+            size = len(change.data)
+            total += size
+            if size > max_data:
+                _too_large(f"record {change.key!r}", size, max_data)
     if len(seen) < len(changes):
         raise ValueError("one (space, key) stands twice in a commit")
     if total > MAX_COMMIT:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from base64 import b32encode
 from hashlib import blake2b
 from urllib.parse import quote_from_bytes
 
@@ -15,7 +14,9 @@ SWEEP = "lease/sweep"
 GARBAGE, META = "gc", "meta"
 
 _LONGEST, _KEPT = 200, 120
+_BASE32 = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_PLAIN = re.compile(rf"[A-Za-z0-9_.-]{{1,{_LONGEST}}}")
 MAX_ID = 512
 
 
@@ -24,7 +25,7 @@ def judged_id(value: str, name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} is a str, not {type(value).__name__}")
     try:
-        size = len(value.encode())
+        size = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError as error:
         raise ValueError(f"{name} has a lone surrogate: {value!r}") from error
     if not 1 <= size <= MAX_ID:
@@ -39,6 +40,8 @@ def quoted(value: str) -> str:
 
     The digest makes different values different keys; the value itself is in the record's data.
     """
+    if _PLAIN.fullmatch(value):
+        return value
     raw = value.encode()
     text = quote_from_bytes(raw, safe="").replace("~", "%7E")
     if len(text) <= _LONGEST:
@@ -48,7 +51,7 @@ def quoted(value: str) -> str:
 
 def incarnation() -> str:
     """16 random base32 characters, given to a session or thread at birth: its children hang under it."""
-    return b32encode(os.urandom(10)).decode().lower()
+    return os.urandom(16).translate(_BASE32).decode()
 
 
 def number(value: int) -> str:

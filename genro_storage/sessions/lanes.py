@@ -87,6 +87,7 @@ class Lanes:
         self.clock = clock
         self.conversation_limit = conversation_limit
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OfLoop] = weakref.WeakKeyDictionary()
+        self._latest: _OfLoop | None = None
         self._lock = threading.Lock()
 
     async def add(self, session_id: str, delta: Delta) -> int | None:
@@ -104,17 +105,21 @@ class Lanes:
 
     def _lane(self, session_id: str) -> _Lane:
         loop = asyncio.get_running_loop()
-        with self._lock:
-            of_loop = self._loops.get(loop)
-            if of_loop is None or of_loop.pid != os.getpid():
-                of_loop = self._loops[loop] = _OfLoop()
+        of_loop = self._latest
+        if of_loop is None or of_loop.loop() is not loop or of_loop.pid != os.getpid():
+            with self._lock:
+                of_loop = self._loops.get(loop)
+                if of_loop is None or of_loop.pid != os.getpid():
+                    of_loop = self._loops[loop] = _OfLoop(loop)
+            self._latest = of_loop
         return of_loop.lane(self, session_id)
 
 
 class _OfLoop:
     """The lanes of one event loop, and the name under which its commits are known."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = weakref.ref(loop)
         self.pid = os.getpid()
         self.writer = os.urandom(6).hex()
         self.numbers = count(1)
@@ -285,7 +290,8 @@ class _Lane:
         changes: list[Change] = [
             Put(space, number(at), message, expect=0) for at, message in enumerate(new, seq + 1) if at >= first
         ]
-        changes += [Delete(space, number(gone)) for gone in range(hot.first_seq, min(first, seq + 1))]
+        if first > hot.first_seq:
+            changes += [Delete(space, number(gone)) for gone in range(hot.first_seq, min(first, seq + 1))]
         used = replace(
             hot,
             last_activity=now,
@@ -308,7 +314,8 @@ class _Lane:
 
     def _signed(self, writers: dict[str, int], number_of_commit: int) -> dict[str, int]:
         """Who wrote last comes last; the longest silent of many is forgotten."""
-        signed = {name: at for name, at in writers.items() if name != self._of_loop.writer}
+        signed = writers.copy()
+        signed.pop(self._of_loop.writer, None)
         while len(signed) >= WRITERS:
             del signed[next(iter(signed))]
         signed[self._of_loop.writer] = number_of_commit

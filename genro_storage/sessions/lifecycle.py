@@ -250,16 +250,18 @@ class Lifecycle(Health):
 
 def birth(key: str, cold: Cold, hot: Hot, expect: int, buried: list[Change]) -> list[Change]:
     """The commit that makes a session, in the place of an expired one if `buried` says what that leaves."""
-    at, name = cold.created_at, cold.session_id
+    name, at = cold.session_id, timed(cold.created_at, cold.session_id)
     changes: list[Change] = [
         Put(COLD, key, pack(cold), expect=expect),
         Put(HOT, key, pack(hot), expect=0, expires_at=hot.expires_at),
-        Put(by_user(cold.user_id), timed(at, name), b""),
-        Put(by_status(cold.status), timed(at, name), b""),
-        Put(ACTIVE, timed(at, name), name.encode()),
+        Put(by_user(cold.user_id), at, b""),
+        Put(by_status(cold.status), at, b""),
+        Put(ACTIVE, at, name.encode()),
     ]
     if hot.expires_at is not None:
         changes.append(Put(EXPIRY, timed(hot.expires_at, name), name.encode()))
+    if not buried:
+        return changes
     made = {(change.space, change.key) for change in changes}
     return changes + [change for change in buried if (change.space, change.key) not in made]
 

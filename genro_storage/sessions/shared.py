@@ -59,6 +59,8 @@ def judged_size(data: bytes, name: str, most: int) -> bytes:
 
 def heavy(value: Any, most: int) -> bool:
     """Whether a value holds more than about so many bytes; looks no further than that."""
+    if isinstance(value, str | bytes):
+        return len(value) > most
     waiting, size = [value], 0
     while waiting and size <= most:
         item = waiting.pop()
@@ -77,7 +79,7 @@ def judged_metadata(metadata: Mapping[str, Any] | None, name: str = "metadata") 
     """A dict of its own; None is an empty one, anything but a mapping → `TypeError`."""
     if metadata is None:
         return {}
-    if not isinstance(metadata, Mapping):
+    if type(metadata) is not dict and not isinstance(metadata, Mapping):
         raise TypeError(f"{name} is a mapping, not {type(metadata).__name__}")
     return dict(metadata)
 

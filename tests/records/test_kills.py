@@ -139,6 +139,10 @@ def while_it_dies(store: RecordStore, restart: Callable[[], None], rounds: int) 
     threads = [threading.Thread(target=write, args=[worker]) for worker in written]
     for thread in threads:
         thread.start()
+    deadline = time.monotonic() + 60
+    while not all(written.values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     for _ in range(rounds):
         time.sleep(0.5)
         restart()

@@ -122,13 +122,13 @@ def test_long_names_keep_apart() -> None:
 
 
 def test_a_second_owner_is_refused(place: StorageNode) -> None:
-    store = MountRecordStore(place, lease=0.5)
+    store = MountRecordStore(place, lease=2)
     store.sync.commit([Put("s", "k", b"")])
     other = MountRecordStore(place, lease=0.1)  # it waits as long as the owner asks for
     start = time.monotonic()
     with pytest.raises(StorageConflictError, match=f"owned by process {os.getpid()} on"):
         other.sync.get("s", "k")
-    assert 0.4 < time.monotonic() - start < 5
+    assert 1.9 < time.monotonic() - start < 30  # what is a lease unless said otherwise
     store.sync.close()
     record = other.sync.get("s", "k")
     assert record is not None
@@ -137,12 +137,12 @@ def test_a_second_owner_is_refused(place: StorageNode) -> None:
 
 def test_a_lease_is_renewed(place: StorageNode) -> None:
     """Longer than the lease, the first one stays the owner."""
-    store = MountRecordStore(place, lease=0.5)
+    store = MountRecordStore(place, lease=2)
     store.sync.initialize()
-    end = time.monotonic() + 1.5
+    end = time.monotonic() + 5
     while time.monotonic() < end:
         with pytest.raises(StorageConflictError):
-            MountRecordStore(place, lease=0.5).sync.initialize()
+            MountRecordStore(place, lease=2).sync.initialize()
     store.sync.commit([Put("s", "k", b"")])
     store.sync.close()
 
@@ -153,7 +153,7 @@ def test_an_owner_that_was_taken_over_stops(place: StorageNode) -> None:
     assert first._engine is not None
     first._engine._keeper.cancel()  # type: ignore[union-attr]  # it sleeps through its lease
     second = MountRecordStore(place, lease=0.4)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
             second.sync.commit([Put("s", "k", b"second")])
@@ -252,7 +252,7 @@ def test_cancelled_callers_leave_no_lease_behind(place: StorageNode) -> None:
         assert store.sync.get("s", "last") is not None
         start = time.monotonic()
         store.sync.close()
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 30  # its lease
 
 
 # --- what it refuses ---

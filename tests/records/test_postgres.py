@@ -231,7 +231,7 @@ def test_a_wrong_password(postgres: Postgres) -> None:
 
 def test_a_full_pool_is_waited_for_no_longer_than_told(database: str) -> None:
     """Regression: a pool that waited for ever, because a query's timeout does not bound it."""
-    store = PostgresRecordStore(database, pool_size=1, max_overflow=0, acquire_timeout=0.2)
+    store = PostgresRecordStore(database, pool_size=1, max_overflow=0, acquire_timeout=1)
 
     async def use() -> None:
         async with store._connection():
@@ -293,7 +293,7 @@ def test_a_commit_whose_answer_is_lost(postgres: Postgres, database: str) -> Non
 def test_a_server_that_says_nothing(postgres: Postgres, database: str) -> None:
     with TcpProxy(postgres.port) as proxy:
         url = database.replace(f":{postgres.port}/", f":{proxy.port}/")
-        store = PostgresRecordStore(url, command_timeout=0.3, acquire_timeout=1)
+        store = PostgresRecordStore(url, command_timeout=2, acquire_timeout=5)
         store.sync.initialize()
         proxy.silence()
         start = time.monotonic()
@@ -301,7 +301,7 @@ def test_a_server_that_says_nothing(postgres: Postgres, database: str) -> None:
             store.sync.get("s", "k")
         with pytest.raises((StorageTimeoutError, CommitOutcomeUnknownError)):
             store.sync.commit([Put("s", "k", b"")])
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 30
         proxy.cut()
         store.sync.close()
 

@@ -86,7 +86,7 @@ def test_names_of_the_gone_go_when_they_are_met(redis_server: Redis) -> None:
     clock.advance(-61)  # the server removes a minute later than it is told
     store.sync.commit([Put("s", f"{n}", b"", expires_at=clock() + 300_000) for n in range(5)])
     store.sync.commit([Put("s", "kept", b"")])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while int(command(redis_server, "ZCARD", "{gone}:s:s")) > 1:
         store.sync.scan("s")
         assert time.monotonic() < deadline
@@ -106,7 +106,7 @@ def test_a_burst_larger_than_the_pool(redis_server: Redis) -> None:
 
 
 def test_a_full_pool_is_waited_for_no_longer_than_told(redis_server: Redis) -> None:
-    store = RedisRecordStore(redis_server.url(), prefix="full", max_connections=1, timeout=0.2)
+    store = RedisRecordStore(redis_server.url(), prefix="full", max_connections=1, timeout=1)
 
     async def use() -> None:
         pool = await store._pools.get()
@@ -159,7 +159,7 @@ def test_a_commit_whose_answer_is_lost(redis_server: Redis) -> None:
 
 def test_a_server_that_says_nothing(redis_server: Redis) -> None:
     with TcpProxy(redis_server.port) as proxy:
-        store = RedisRecordStore(redis_server.url(port=proxy.port), timeout=0.3)
+        store = RedisRecordStore(redis_server.url(port=proxy.port), timeout=2)
         store.sync.initialize()
         proxy.silence()
         with pytest.raises(StorageTimeoutError):
@@ -238,7 +238,7 @@ def test_out_of_memory(odd_server: Redis) -> None:
 
 
 def test_replicas_that_are_not_there(odd_server: Redis) -> None:
-    store = RedisRecordStore(odd_server.url(), prefix="replicas", min_replicas=1, timeout=0.5)
+    store = RedisRecordStore(odd_server.url(), prefix="replicas", min_replicas=1, timeout=1)
     with pytest.raises(CommitOutcomeUnknownError, match="0 of 1"):
         store.sync.commit([Put("s", "k", b"")])
     store.sync.close()

@@ -24,6 +24,7 @@ from genro_storage.exceptions import (
 from genro_storage.mount import Mount
 from genro_storage.transfer import distributed
 from genro_storage.transfer.distributed import BATCH_FILES
+from genro_storage.transfer.flow import Flow
 
 from .conftest import local_mount, memory_mount
 from .test_events import Told
@@ -195,12 +196,20 @@ def test_two_batches_per_worker_are_under_way(local: Mount, other: Mount) -> Non
     assert max(running) == 4
 
 
-def test_bandwidth_is_divided(local: Mount, other: Mount) -> None:
+def test_bandwidth_is_divided(local: Mount, other: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     many(local, 8, 256 << 10)
+    shares: list[float | None] = []
+
+    def sharing(buffer: int, *, bandwidth: float | None) -> Flow:
+        shares.append(bandwidth)
+        return Flow(buffer, bandwidth=bandwidth)
+
+    monkeypatch.setattr(distributed, "Flow", sharing)
     begun = time.monotonic()
     with ThreadPoolExecutor(2) as threads:
         transfer.copy(at(local, "src"), at(other, "dst"), executor=threads, bandwidth=2 << 20)
-    assert 0.7 < time.monotonic() - begun < 2.5
+    assert set(shares) == {1 << 20}
+    assert time.monotonic() - begun > 0.7
 
 
 # --- lost workers ---

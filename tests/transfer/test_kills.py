@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from genro_storage import StorageManager
-from genro_storage.journal import Journal
+from genro_storage.journal import Journal, rows
+from genro_storage.records.blocking import BlockingRecords
 from genro_storage.records.sqlite import SQLiteRecordStore
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.gcs.server import GcsServer
@@ -37,6 +39,8 @@ class Runs:
 
     def __init__(self, mounts: dict[str, Any], journal: Path, **fields: Any) -> None:
         self.mounts, self.fields = mounts, {"journal": str(journal), **fields}
+        self.lived = 0.0
+        """Seconds between the moment that a kill waited for and the kill."""
 
     def start(self, source: str, target: str, operation: str = "copy", **fields: Any) -> subprocess.Popen[str]:
         told = {"mounts": self.mounts, "operation": operation, "source": source, "target": target}
@@ -48,14 +52,16 @@ class Runs:
         assert process.stdout.readline() == "started\n"
         return process
 
-    def killed(self, source: str, target: str, after: Callable[[], bool], seconds: float, **fields: Any) -> bool:
+    def killed(self, source: str, target: str, after: Callable[[], bool], seconds: float = 0.0, **fields: Any) -> bool:
         """Killed so many seconds after `after` holds; False if it had ended by then."""
         process = self.start(source, target, **fields)
         try:
             while not after() and process.poll() is None:
                 time.sleep(0.005)
+            begun = time.monotonic()
             time.sleep(seconds)
             ended = process.poll() is not None
+            self.lived = time.monotonic() - begun + 0.005
         finally:
             process.kill()
             process.communicate()
@@ -103,6 +109,11 @@ def sent(proxy: FaultProxy) -> int:
     return proxy.count("PUT", "partNumber=")
 
 
+def never_ending(proxy: FaultProxy) -> None:
+    """No upload is completed until `clear`: however late the kill comes, it comes in time."""
+    proxy.blackhole(times=None, method="POST", contains="uploadId=")
+
+
 def fetched(proxy: FaultProxy) -> int:
     """Requests for a range; the look at the source has none."""
     return sum(request.method == "GET" and "range" in request.headers for request in list(proxy.log))
@@ -131,6 +142,11 @@ def unfinished_jobs(path: str) -> int:
         return sum(not info.finished for info in journal.jobs())
     finally:
         journal.close()
+
+
+def remembered(journal: BlockingRecords) -> set[str]:
+    """The keys of the files that are known to be done."""
+    return {done.key for job in journal.scan(rows.JOBS) for done in journal.scan(rows.done_space(job.key))}
 
 
 def clean(storage: StorageManager, runs: Runs) -> None:
@@ -223,12 +239,13 @@ def test_a_tree(
         place, moment = f"{target}-{number}", random.random() * seconds
         proxy.forget()
         hit = runs.killed(source, place, lambda: moved(proxy) > 0, moment, **fields)
+        rate = max(FILES / seconds, moved(proxy) / runs.lived)  # who else uses the machine changes from run to run
         if moved(proxy) >= FILES and not unfinished_jobs(runs.fields["journal"]):
             continue  # all was done
         report = runs.whole(source, place, **fields)
         again = moved(proxy) - FILES
         tally.add(hit, again)
-        assert again <= AT_ONCE + LATE * FILES / seconds, f"killed after {moment:.2f} of {seconds:.2f} s"
+        assert again <= AT_ONCE + LATE * rate, f"killed after {moment:.2f} of {seconds:.2f} s"
         assert report["files_copied"] == FILES
         assert same(storage, source, place)
         storage.node(place).delete(recursive=True)
@@ -262,7 +279,9 @@ def test_a_synchronisation(runs: Runs, storage: StorageManager, proxy: FaultProx
     for number in range(50):
         storage.node(f"l:tree/{number:02}").write(f"{number}")
     fields: dict[str, Any] = {"bandwidth": 16 * MIB, "operation": "sync"}
-    assert runs.killed("l:tree", "s:copy", lambda: sent(proxy) >= 6, 0.0, **fields)
+    never_ending(proxy)
+    assert runs.killed("l:tree", "s:copy", lambda: sent(proxy) >= 6, **fields)
+    proxy.clear()
     report = runs.whole("l:tree", "s:copy", **fields)
     assert report["resumed"]
     assert report["bytes_resumed"] >= 2 * PART
@@ -276,9 +295,11 @@ def test_a_large_file_that_is_done_stays(runs: Runs, storage: StorageManager, pr
     for number in range(1000):
         storage.node(f"l:tree/{number:03}").write(f"{number}")
     proxy.rtt = 0.05
-    ended = lambda: proxy.count("POST", "uploadId=") > 0  # noqa: E731
-    assert runs.killed("l:tree", "s:copy", ended, 1.5, concurrency=4)
+    with closing(SQLiteRecordStore(runs.fields["journal"]).sync) as journal:  # the large one and some others
+        both = lambda: "=0" in (keys := remembered(journal)) and len(keys) > 1  # noqa: E731
+        assert runs.killed("l:tree", "s:copy", both, concurrency=4)
     assert not storage.node("s:copy/999").exists
+    proxy.clear()
     report = runs.whole("l:tree", "s:copy", concurrency=4)
     assert sent(proxy) == 40 * MIB // PART
     assert report["bytes_resumed"] > 40 * MIB
@@ -291,7 +312,9 @@ def test_from_cloud_to_cloud(runs: Runs, storage: StorageManager, proxy: FaultPr
     storage.configure({"g": runs.mounts["g"]})
     plant(storage, "g:big", 64 * MIB)
     fields = {"bandwidth": 16 * MIB}
-    assert runs.killed("g:big", "s:copy", lambda: sent(proxy) >= 6, 0.0, **fields)
+    never_ending(proxy)
+    assert runs.killed("g:big", "s:copy", lambda: sent(proxy) >= 6, **fields)
+    proxy.clear()
     report = runs.whole("g:big", "s:copy", **fields)
     assert report["bytes_resumed"] >= 2 * PART
     assert sent(proxy) <= 64 * MIB // PART + 4
@@ -304,7 +327,9 @@ def test_a_killed_upload_is_cleaned_up(runs: Runs, storage: StorageManager, prox
     plant(storage, "l:big", 64 * MIB)
     for number, fields in enumerate(({}, {"journal": None})):
         proxy.forget()
-        assert runs.killed("l:big", f"s:{number}", lambda: sent(proxy) >= 5, 0.0, bandwidth=16 * MIB, **fields)
+        never_ending(proxy)
+        assert runs.killed("l:big", f"s:{number}", lambda: sent(proxy) >= 5, bandwidth=16 * MIB, **fields)
+    proxy.clear()
     assert storage.node("s:").children() == []
     mount = storage.node("s:").mount
     assert sorted(found.path for found in mount.unfinished("", older_than=-3600)) == ["0", "1"]

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ from genro_storage.mount import Level, Mount
 from genro_storage.records.memory import MemoryRecordStore
 from genro_storage.testing import Fault, FaultPlan, FaultyBackend
 from genro_storage.transfer import CopyOptions, TransferReport, crew, parallel
+from genro_storage.transfer.flow import Flow
 from genro_storage.transfer.recover import recover, seconds_of
 
 from .conftest import local_mount, memory_mount
@@ -92,9 +94,15 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Stop]:
             receipt(self, path, offset, text)
             stop.left -= 1
             if stop.is_set():
-                time.sleep(0.6)  # until the wish is noticed: hardly more parts than these
+                noticed.wait(60)  # no more parts than these and what is under way
 
+        def cancel(self: Flow) -> None:
+            ended(self)
+            noticed.set()
+
+        noticed, ended = threading.Event(), Flow.cancel
         monkeypatch.setattr(Job, "receipt", count)
+        monkeypatch.setattr(Flow, "cancel", cancel)
         return stop
 
     return make
@@ -534,7 +542,7 @@ def test_another_process_owns_it_until_it_dies(tmp_path: Path) -> None:
     local_mount("b", tmp_path / "b")
     made = plant(local_mount("a", tmp_path / "a"))
     kept = str(tmp_path / "journal.sqlite")
-    process = started(mounts, "copy", "a:d", "b:e", journal=kept, bandwidth=400, server_side=False)
+    process = started(mounts, "copy", "a:d", "b:e", journal=kept, bandwidth=40, server_side=False)
     try:
         while not list((tmp_path / "b").rglob("0*")):
             time.sleep(0.02)

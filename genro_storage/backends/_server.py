@@ -66,6 +66,15 @@ class ServerStorage(StorageBackend):
         """As `_at`, of something that is to be made."""
         return self._at(path)
 
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        with self._pool.session() as session:
+            yield self._claimed(session)
+
+    def _claimed(self, session: Session) -> Session:
+        """The connection, told for which mount it works now: mounts of one server share theirs."""
+        return session
+
     def translate(self, error: Exception) -> StorageError | None:
         if isinstance(error, Refused):
             return StorageError(f"the server refuses: {error}")
@@ -77,7 +86,7 @@ class ServerStorage(StorageBackend):
 
     def stat(self, path: str, *, version: str | None = None) -> Stat:
         no_version(version)
-        with self._pool.session() as session:
+        with self._session() as session:
             return self._look(session, path)
 
     def _look(self, session: Session, path: str) -> Stat:
@@ -99,7 +108,7 @@ class ServerStorage(StorageBackend):
     ) -> Iterator[Sequence[Stat]]:
         """The level is read whole before the first page, so that nobody's pause holds a connection."""
         native = self._at(path)
-        with self._pool.session() as session:
+        with self._session() as session:
             try:
                 found = session.listing(native, f"{path}/" if path else "")
             except (FileNotFoundError, Refused):
@@ -130,7 +139,7 @@ class ServerStorage(StorageBackend):
         if_match: str | None = None,
     ) -> tuple[bytes, Stat]:
         _plain_read(version, if_match)
-        with self._pool.session() as session:
+        with self._session() as session:
             opened = session.open(self._at(path), path)
             try:
                 return b"".join(opened.read(*span(opened.stat.size, start, end))), opened.stat
@@ -148,7 +157,7 @@ class ServerStorage(StorageBackend):
     ) -> BackendReader:
         """A span of up to 8 MiB is read at once and frees its connection, a longer one keeps it."""
         _plain_read(version, if_match)
-        session = self._pool.take()
+        session = self._claimed(self._pool.take())
         whole, kept = False, False
         try:
             opened = session.open(self._at(path), path)
@@ -182,7 +191,7 @@ class ServerStorage(StorageBackend):
 
     def _publish(self, path: str, options: WriteOptions, fill: Callable[[Session, str, int | None], object]) -> None:
         """Fills a hidden file beside the target, then renames it: seen whole or not at all."""
-        with self._pool.session() as session:
+        with self._session() as session:
             target, mode = self._target(session, path)
             mode = mode if options.mode is None else options.mode
             hidden = f"{target.rpartition('/')[0]}/{HIDDEN}{secrets.token_hex(6)}"
@@ -232,7 +241,7 @@ class ServerStorage(StorageBackend):
             if session.alive():
                 session.remove(hidden)
             else:
-                with self._pool.session() as other:
+                with self._session() as other:
                     other.remove(hidden)
 
     def _make_parents(self, session: Session, target: str) -> None:
@@ -261,15 +270,23 @@ class ServerStorage(StorageBackend):
             session.mkdir(above)
         return session.look(above, above)
 
-    def _rename(self, session: Session, source: str, target: str, path: str, if_absent: bool) -> None:
-        """Gives a file or directory another name; a refusal is told by what is there."""
+    def _rename(
+        self,
+        session: Session,
+        source: str,
+        target: str,
+        path: str,
+        if_absent: bool,
+        origin: ServerStorage | None = None,
+    ) -> None:
+        """Gives a file or directory another name; a refusal is told by what is there. `origin`: the source's mount."""
         try:
             session.rename(source, target, replace=not if_absent)
         except (OSError, StorageError) as error:
             if not survives(error):
                 raise
             try:
-                there, moved = session.look(target, path), session.look(source, path)
+                there, moved = session.look(target, path), (origin or self)._claimed(session).look(source, path)
             except FileNotFoundError:
                 raise error from None
             if if_absent:
@@ -289,8 +306,9 @@ class ServerStorage(StorageBackend):
         old, new = source._at(source_path), self._new(path)
         if not source_path or not path or new.startswith(f"{old}/"):
             raise StoragePathError("a directory cannot become a part of itself")
-        with self._pool.session() as session:
-            moved = session.look(old, path)
+        with self._session() as session:
+            moved = source._claimed(session).look(old, path)
+            self._claimed(session)
             if old == new:
                 if options.if_absent:
                     raise StorageExistsError("Already exists")
@@ -301,29 +319,29 @@ class ServerStorage(StorageBackend):
             if there is not None and moved.is_dir and not there.is_dir:
                 raise StorageNotADirectoryError("a file is there already")
             try:
-                self._rename(session, old, new, path, options.if_absent)
+                self._rename(session, old, new, path, options.if_absent, source)
             except (FileNotFoundError, Refused):
                 if there is not None:
                     raise
                 self._make_parents(session, new)  # or somebody else did meanwhile
-                self._rename(session, old, new, path, options.if_absent)
+                self._rename(session, old, new, path, options.if_absent, source)
             return moved
 
     def set_mtime(self, path: str, mtime: float) -> None:
-        with self._pool.session() as session:
+        with self._session() as session:
             session.set_mtime(self._at(path), mtime)
 
     # --- removing and making ---
 
     def delete(self, path: str, *, version: str | None = None, if_match: str | None = None) -> None:
         _plain_read(version, if_match)
-        with self._pool.session() as session, self._explained(session, path) as native:
+        with self._session() as session, self._explained(session, path) as native:
             session.remove(native)
 
     def rmdir(self, path: str) -> None:
         if not path:
             raise StorageError("the root of a mount is not removed")
-        with self._pool.session() as session:
+        with self._session() as session:
             try:
                 session.rmdir(self._at(path))
             except (FileNotFoundError, PermissionError, Refused):
@@ -337,7 +355,7 @@ class ServerStorage(StorageBackend):
                 raise
 
     def mkdir(self, path: str) -> None:
-        with self._pool.session() as session:
+        with self._session() as session:
             try:
                 session.mkdir(self._new(path))
             except (FileNotFoundError, FileExistsError, PermissionError, Refused) as error:

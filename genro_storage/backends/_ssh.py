@@ -24,6 +24,7 @@ from ..exceptions import StorageIsADirectoryError, StorageTimeoutError, StorageU
 from ..types import Stat
 from ._fsspec import Spool
 from ._pool import Refused, shrunk
+from ._sshfence import Answers, Fence
 
 CHUNK = 32 << 10
 """Bytes of one request: what every server takes."""
@@ -51,30 +52,6 @@ class Client(paramiko.SFTPClient):  # type: ignore[misc]  # it has no types
         if code == _UNSUPPORTED:
             raise UnsupportedOperation(f"the server cannot do this: {text}")
         raise Refused(text)
-
-
-class Answers:
-    """The answers to requests in flight, in whatever order the server sends them."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._came: dict[int, tuple[int, Message]] = {}
-
-    def ask(self, kind: int, *args: Any) -> int:
-        number: int = self._client._async_request(self, kind, *args)
-        return number
-
-    def _async_response(self, kind: int, message: Message, number: int) -> None:  # called by paramiko
-        self._came[number] = (kind, message)
-
-    def wait(self, number: int) -> tuple[int, Message]:
-        """The answer to one request; its refusal is raised."""
-        while number not in self._came:
-            self._client._read_response()
-        kind, message = self._came.pop(number)
-        if kind == words.CMD_STATUS:
-            self._client._convert_status(message)
-        return kind, message
 
 
 class SshFile:
@@ -120,6 +97,7 @@ class SshSession:
 
     def __init__(self, ssh: paramiko.SSHClient, client: Client) -> None:
         self._ssh, self.client = ssh, client
+        self.fence = Fence(client)
 
     def alive(self) -> bool:
         transport = self._ssh.get_transport()
@@ -137,17 +115,22 @@ class SshSession:
 
     def look(self, native: str, path: str) -> Stat:
         """Facts of a file; of a link those of what it leads to, where that is anything."""
-        found = self.client.lstat(encoded(native))
-        return self._followed(encoded(native), path, found)
+        spot = encoded(native)
+        with self.fence.around(above(spot)):
+            found = self.client.lstat(spot)
+        return self._followed(spot, path, found)
 
     def listing(self, native: str, prefix: str) -> list[Stat]:
         client: Any = self.client
-        _, message = client._request(words.CMD_OPENDIR, encoded(native))
-        handle = message.get_binary()
+        handle = None
         try:
+            with self.fence.around(encoded(native)):
+                _, message = client._request(words.CMD_OPENDIR, encoded(native))
+                handle = message.get_binary()
             entries = list(self._names(handle))
         finally:
-            close(client, handle)
+            if handle is not None:
+                close(client, handle)
         base = encoded(native).rstrip(b"/") + b"/"
         return [
             self._followed(base + name, prefix + name.decode("utf-8", "surrogateescape"), facts)
@@ -158,7 +141,9 @@ class SshSession:
         if not modes.S_ISLNK(facts.st_mode or 0):
             return described(path, facts)
         try:
-            return described(path, self.client.stat(native), linked=True)
+            with self.fence.around(native):
+                there = self.client.stat(native)
+            return described(path, there, linked=True)
         except (FileNotFoundError, PermissionError, Refused):
             return described(path, facts, linked=True)
 
@@ -184,7 +169,8 @@ class SshSession:
     def open(self, native: str, path: str) -> SshFile:
         """Asks first what it is: a server that opens a FIFO answers nobody any more."""
         client: Any = self.client
-        there = described(path, client.stat(encoded(native)))
+        with self.fence.around(encoded(native)):
+            there = described(path, client.stat(encoded(native)))
         if there.is_dir:
             raise StorageIsADirectoryError("Is a directory")
         if there.is_other:
@@ -227,18 +213,23 @@ class SshSession:
 
     def symlink(self, native: str, goal: str) -> None:
         """In the order of OpenSSH, which is not that of the draft; other servers look who asks."""
+        self.fence.check(above(encoded(native)))
         self.client.symlink(encoded(goal), encoded(native))
 
     def remove(self, native: str) -> None:
+        self.fence.check(above(encoded(native)))
         self.client.remove(encoded(native))
 
     def mkdir(self, native: str) -> None:
+        self.fence.check(above(encoded(native)))
         self.client.mkdir(encoded(native))
 
     def rmdir(self, native: str) -> None:
+        self.fence.check(above(encoded(native)))
         self.client.rmdir(encoded(native))
 
     def set_mtime(self, native: str, mtime: float) -> None:
+        self.fence.check(encoded(native))
         when = seconds(mtime)
         self.client.utime(encoded(native), (when, when))
 
@@ -268,6 +259,10 @@ def close(client: Any, handle: bytes) -> None:
 
 def encoded(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
+
+
+def above(native: bytes) -> bytes:
+    return native.rpartition(b"/")[0]
 
 
 def seconds(mtime: float) -> int:

@@ -8,7 +8,8 @@ from paramiko import sftp as words
 from paramiko.sftp_attr import SFTPAttributes
 
 from ..exceptions import StorageConflictError, StorageIsADirectoryError, UnsupportedOperation
-from ._ssh import CHUNK, IN_FLIGHT, NEW, Answers, Client, close, created, described, encoded
+from ._ssh import CHUNK, IN_FLIGHT, NEW, Client, close, created, described, encoded
+from ._sshfence import Answers
 from .handles import Tick
 
 _FLAGS = {

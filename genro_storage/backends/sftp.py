@@ -39,10 +39,11 @@ class SftpOptions(NetworkOptions, frozen=True, kw_only=True):
     passphrase: Secret | None = None
     host_keys: Literal["strict", "accept-new", "ignore"] = "strict"
     known_hosts: str | None = None
+    symlinks: Literal["inside", "follow"] = "inside"
 
 
 class SftpBackend(ServerStorage):
-    """Files of an SFTP server (protocol version 3); the server follows links, wherever its account may go."""
+    """Files of an SFTP server (protocol version 3); links are followed as long as they stay below the root."""
 
     Options: ClassVar[Any] = SftpOptions
     aliases: ClassVar[Mapping[str, str]] = {"base_path": "path", "key_filename": "key_file"}
@@ -64,6 +65,11 @@ class SftpBackend(ServerStorage):
 
     def connect(self) -> Session:
         return _ssh.connect(self.options)
+
+    def _claimed(self, session: Session) -> Session:
+        fenced = self.root and self.options.symlinks == "inside"
+        _ssh_of(session).fence.root = _ssh.encoded(f"/{self.root}") if fenced else None
+        return session
 
     def translate(self, error: Exception) -> StorageError | None:
         host = f"{self.options.host}:{self.options.port}"
@@ -99,20 +105,27 @@ class SftpBackend(ServerStorage):
         if there is None or there.is_dir:
             return native, None
         if there.is_symlink:
+            fence = _ssh_of(session).fence
             if there.is_other:
+                fence.check(_ssh.encoded(native))
                 raise StorageNotFoundError("the link here leads nowhere")
-            native = _ssh_of(session).client.normalize(_ssh.encoded(native))
+            native = str(fence.resolved(_ssh.encoded(native)), "utf-8", "surrogateescape")
         return native, None if there.mode is None else there.mode & 0o777
 
     def set_mode(self, path: str, mode: int) -> None:
-        with self._pool.session() as session:
-            _ssh_of(session).client.chmod(_ssh.encoded(self._at(path)), mode)
+        native = _ssh.encoded(self._at(path))
+        with self._session() as session:
+            _ssh_of(session).fence.check(native)
+            _ssh_of(session).client.chmod(native, mode)
 
     def edit(self, path: str, mode: str) -> BackendEditor:
         """In place, for all to see at once; appended bytes land at the end, whoever else appends."""
         native = self._at(path) if mode == "r+" else self._new(path)
-        session = self._pool.take()
+        session = self._claimed(self._pool.take())
         try:
+            there = self._there(session, path) if _ssh_of(session).fence.root else None
+            if there is not None and there.is_symlink:
+                _ssh_of(session).fence.check(_ssh.encoded(native))
             try:
                 opened = SshEditor(_ssh_of(session).client, native, mode)
             except FileNotFoundError:
@@ -141,7 +154,12 @@ class SftpBackend(ServerStorage):
             raise UnsupportedOperation("this server cannot copy by itself")
 
         def made(session: Session, old: str, new: str, mode: int | None) -> int:
-            return copy(_ssh_of(session).client, old, new, _ssh.kept(mode, options.mtime), mode, tick)
+            ssh = _ssh_of(session)
+            if isinstance(source, SftpBackend):
+                source._claimed(session)
+            ssh.fence.check(_ssh.encoded(old))
+            self._claimed(session)
+            return copy(ssh.client, old, new, _ssh.kept(mode, options.mtime), mode, tick)
 
         try:
             return self._copied(source, source_path, path, options, made)
@@ -150,7 +168,7 @@ class SftpBackend(ServerStorage):
             raise
 
     def free_space(self) -> int:
-        with self._pool.session() as session:
+        with self._session() as session:
             client = _ssh_of(session).client
             try:
                 return free_space(client, self._at(""))
@@ -162,7 +180,7 @@ class SftpBackend(ServerStorage):
         goal = "/" + below(self.root, target)
         native = self._at(path)
         relative = os.path.relpath(goal, os.path.dirname(native))
-        with self._pool.session() as session:
+        with self._session() as session:
             try:
                 _ssh_of(session).symlink(native, relative)
             except (FileNotFoundError, Refused) as error:
@@ -171,9 +189,11 @@ class SftpBackend(ServerStorage):
                 raise
 
     def readlink(self, path: str) -> str:
-        with self._pool.session() as session:
+        native = _ssh.encoded(self._at(path))
+        with self._session() as session:
             try:
-                told = _ssh_of(session).client.readlink(_ssh.encoded(self._at(path)))
+                with _ssh_of(session).fence.around(_ssh.above(native)):
+                    told = _ssh_of(session).client.readlink(native)
             except (FileNotFoundError, Refused):
                 there: Stat = session.look(self._at(path), path)
                 if there.is_symlink:

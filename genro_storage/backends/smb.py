@@ -69,9 +69,17 @@ class SmbBackend(ServerStorage):
             late = isinstance(error.__cause__, TimeoutError)
             raise (StorageTimeoutError if late else StorageUnavailableError)(str(error)) from error
 
-    def _rename(self, session: Session, source: str, target: str, path: str, if_absent: bool) -> None:
+    def _rename(
+        self,
+        session: Session,
+        source: str,
+        target: str,
+        path: str,
+        if_absent: bool,
+        origin: ServerStorage | None = None,
+    ) -> None:
         with _smb_of(session).claim(target, float(self.options.timeout)) if if_absent else nullcontext():
-            super()._rename(session, source, target, path, if_absent)
+            super()._rename(session, source, target, path, if_absent, origin)
 
     def copy_from(
         self,

@@ -224,6 +224,141 @@ def test_links(sshd: Sshd, backend: SftpBackend) -> None:
         backend.symlink("d/f", "d")
 
 
+@pytest.fixture
+def outward(sshd: Sshd, backend: SftpBackend) -> Path:
+    """A directory beside the mount that holds `f` and `s/g`, and links of the mount that lead there or to it."""
+    root = sshd.local(backend.native_path(""))
+    outside = root.with_name(f"{root.name}-beside")
+    (outside / "s").mkdir(parents=True)
+    (outside / "f").write_text("secret")
+    (outside / "s/g").write_text("secret")
+    there = f"{backend.native_path('')}-beside" if sshd.locked else str(outside)
+    os.symlink(there, root / "out")
+    os.symlink(f"{there}/f", root / "file")
+    os.symlink(f"{there}/new", root / "new")
+    os.symlink(f"../{outside.name}/s", root / "up")
+    return outside
+
+
+QUESTIONS = {
+    "stat": lambda backend: backend.stat("out/f"),
+    "stat of nothing": lambda backend: backend.stat("out/absent"),
+    "get": lambda backend: backend.get("out/f"),
+    "get of a link": lambda backend: backend.get("file"),
+    "get of nothing": lambda backend: backend.get("out/absent"),
+    "reader": lambda backend: backend.reader("up/g"),
+    "scan": lambda backend: list(backend.scan("out")),
+    "scan below": lambda backend: list(backend.scan("out/s")),
+    "readlink": lambda backend: backend.readlink("out/f"),
+}
+CHANGES = {
+    "put": lambda backend: backend.put("out/f", b"1"),
+    "put of a new file": lambda backend: backend.put("out/n", b"1"),
+    "put below new directories": lambda backend: backend.put("out/n/m/o", b"1"),
+    "put through a link": lambda backend: backend.put("file", b"1"),
+    "put through a dangling link": lambda backend: backend.put("new", b"1"),
+    "delete": lambda backend: backend.delete("out/f"),
+    "rmdir": lambda backend: backend.rmdir("out/s"),
+    "mkdir": lambda backend: backend.mkdir("out/n"),
+    "symlink": lambda backend: backend.symlink("out/n", "d"),
+    "set_mtime": lambda backend: backend.set_mtime("out/f", 1.0),
+    "set_mtime through a link": lambda backend: backend.set_mtime("file", 1.0),
+    "set_mode": lambda backend: backend.set_mode("file", 0o777),
+    "edit": lambda backend: backend.edit("file", "r+"),
+    "append": lambda backend: backend.edit("out/f", "a"),
+    "append to a new file": lambda backend: backend.edit("out/n", "a"),
+    "append through a dangling link": lambda backend: backend.edit("new", "a"),
+    "rename away": lambda backend: backend.rename_from(backend, "out/f", "here"),
+    "rename out": lambda backend: backend.rename_from(backend, "own", "out/n"),
+    "copy away": lambda backend: backend.copy_from(backend, "out/f", "here"),
+    "copy of a link": lambda backend: backend.copy_from(backend, "file", "here"),
+    "copy out": lambda backend: backend.copy_from(backend, "own", "out/n"),
+}
+
+
+@pytest.mark.parametrize("verb", [*QUESTIONS, *CHANGES])
+def test_no_link_leads_out(backend: SftpBackend, outward: Path, verb: str) -> None:
+    backend.put("own", b"1")
+    before = held(outward)
+    with pytest.raises(StoragePermissionError, match="leads out of the mount"):
+        (QUESTIONS | CHANGES)[verb](backend)
+    assert held(outward) == before
+    assert backend.get("own")[0] == b"1"  # by the same connection
+    assert not backend.has("here")
+    assert backend._pool._used == 0
+
+
+def held(directory: Path) -> dict[str, tuple[int, float]]:
+    found = sorted(directory.rglob("*"))
+    return {str(path): (path.stat().st_mode, path.stat().st_mtime) for path in found if path.is_file()} | {
+        str(path): (0, 0.0) for path in found if not path.is_file()
+    }
+
+
+def test_links_that_lead_out_are_listed_and_deleted(backend: SftpBackend, outward: Path) -> None:
+    entries = {entry.path: entry for page in backend.scan("") for entry in page}
+    assert set(entries) == {"out", "file", "new", "up"}
+    for name, entry in entries.items():
+        assert entry == backend.stat(name)
+        assert (entry.is_symlink, entry.is_dir, entry.is_other) == (True, False, True)
+        assert backend.readlink(name).startswith(("/", "../"))
+        backend.delete(name)
+    assert (outward / "s/g").read_text() == "secret"
+    assert list(backend.scan("")) == []
+
+
+def test_links_inside_are_followed(sshd: Sshd, backend: SftpBackend) -> None:
+    root = sshd.local(backend.native_path(""))
+    backend.put("d/f", b"1")
+    os.symlink("d", root / "link")
+    os.symlink("../d/f", root / "d/again")
+    assert backend.get("link/f")[0] == backend.get("link/again")[0] == b"1"
+    backend.put("link/new/g", b"2")
+    backend.put("link/again", b"3")
+    assert ((root / "d/new/g").read_text(), (root / "d/f").read_text()) == ("2", "3")
+    assert os.path.islink(root / "d/again")
+    backend.rename_from(backend, "link/f", "moved")
+    assert [entry.path for page in backend.scan("link") for entry in page] == ["link/again", "link/new"]
+
+
+def test_a_root_that_is_a_link_may_change(sshd: Sshd) -> None:
+    base = sshd.make_root()
+    local = sshd.local(base)
+    for name in ("one", "two"):
+        (local / name / "d").mkdir(parents=True)
+        (local / name / "d/f").write_text(name)
+    os.symlink("one", local / "root")
+    with closing(made(sshd, f"{base}/root")) as backend:
+        assert backend.get("d/f")[0] == b"one"
+        (local / "root").unlink()
+        os.symlink("two", local / "root")
+        assert backend.get("d/f")[0] == b"two"
+        backend.put("d/sub/g", b"1")
+    assert (local / "two/d/sub/g").exists()
+
+
+def test_mounts_of_one_server_have_their_own_fences(sshd: Sshd, backend: SftpBackend) -> None:
+    one, two = backend.rooted("one"), backend.rooted("two")
+    one.put("d/f", b"1")
+    one.put("d/g", b"2")
+    two.rename_from(one, "d/f", "e/f")
+    two.copy_from(one, "d/g", "e/g")
+    with pytest.raises(StorageExistsError):
+        two.rename_from(one, "d/g", "e/g", WriteOptions(if_absent=True))
+    assert (two.get("e/f")[0], two.get("e/g")[0]) == (b"1", b"2")
+    os.symlink("../one/d/g", sshd.local(two.native_path("")) / "link")
+    with pytest.raises(StoragePermissionError):
+        two.get("link")
+    assert backend.get("two/link")[0] == b"2"
+
+
+def test_follow_goes_wherever_the_server_goes(sshd: Sshd, backend: SftpBackend, outward: Path) -> None:
+    with closing(made(sshd, backend.native_path(""), symlinks="follow")) as following:
+        assert following.get("file")[0] == following.get("up/g")[0] == b"secret"
+        following.put("out/n", b"1")
+    assert (outward / "n").read_text() == "1"
+
+
 # --- connections ---
 
 

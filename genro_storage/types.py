@@ -142,6 +142,8 @@ class Features(Struct, frozen=True):
     """Seconds between two mtimes the store can tell apart; None: it knows no mtime."""
     keeps_mtime: bool = False
     """`WriteOptions.mtime` is kept; False: the store stamps its own time."""
+    lists_mtime: bool = True
+    """A listing tells the mtime that is kept; False: the time of the upload (S3), and each file must be asked."""
     keeps_mode: bool = False
     hashes: frozenset[str] = frozenset()
     """Algorithms whose value a `Stat` may carry without reading."""

@@ -52,7 +52,12 @@ class S3Backend(ObjectStoreBackend):
         "token": "session_token",
     }
     features = replace(
-        ObjectStoreBackend.features, hashes=frozenset({"md5"}), tags=True, tells_missing=False, backslash=True
+        ObjectStoreBackend.features,
+        lists_mtime=False,
+        hashes=frozenset({"md5"}),
+        tags=True,
+        tells_missing=False,
+        backslash=True,
     )
     apart = "S3 copies only within one endpoint, with the same credentials"
 

@@ -269,8 +269,7 @@ class Writing(Cases):
             write(mount, "d/f", b"1", WriteOptions(mtime=mtime))
             stat = mount.stat("d/f")
             assert stat.mtime == pytest.approx(mtime, abs=max(1e-6, backend.features.mtime_resolution or 0))
-            if backend.features.real_dirs:  # an object store lists the time of its upload
-                assert entries(mount.scan("d"))[0].mtime == stat.mtime
+            assert (entries(mount.scan("d"))[0].mtime == stat.mtime) is backend.features.lists_mtime
 
     @needs("keeps_mode")
     @both_ways

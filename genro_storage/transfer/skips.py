@@ -82,7 +82,7 @@ class Skips(NamedTuple):
     @property
     def upload_times(self) -> bool:
         """The source lists times of upload, and the target those that its files had before."""
-        return not self.source.real_dirs and self.source.keeps_mtime and _lists_own_times(self.target)
+        return not self.source.lists_mtime and self.target.keeps_mtime and self.target.lists_mtime
 
     def not_older(self, there: Stat, here: Stat) -> bool:
         """Whether the target is not older; one of equal size whose clock is only too coarse to tell is not either."""
@@ -101,8 +101,10 @@ class Skips(NamedTuple):
 
     def same_time(self, here: float, there: float) -> bool:
         """Whether a target of that time need not be replaced by a source of this one, sizes being equal."""
-        if not _lists_own_times(self.target):
-            return there >= here
+        return self.equal_time(here, there) if _has_own_times(self.target) else there >= here
+
+    def equal_time(self, here: float, there: float) -> bool:
+        """Whether the two are one, as far as the coarser clock tells."""
         coarser = max(self.source.mtime_resolution or 0.0, self.target.mtime_resolution or 0.0, FINEST)
         return abs(here - there) <= coarser
 
@@ -116,8 +118,8 @@ class Skips(NamedTuple):
         return SAME_CONTENT if _equal(here, there) else None
 
 
-def _lists_own_times(features: Features) -> bool:
-    """Whether a listing tells the time that a file was given; an object store's tells when it was uploaded."""
+def _has_own_times(features: Features) -> bool:
+    """Whether all files have the time they were given; an object that others made has that of its upload."""
     return features.keeps_mtime and features.real_dirs
 
 
@@ -164,7 +166,7 @@ def _seen_time(skips: Skips, source: Place, there: Stat) -> Seen:
         return Seen()
     if skips.strategy is SkipStrategy.NEWER:
         return Seen(NEWER if skips.not_older(there, here) else None)
-    return Seen(SAME_TIME if here.size == there.size and skips.same_time(here.mtime, there.mtime) else None)
+    return Seen(SAME_TIME if here.size == there.size and skips.equal_time(here.mtime, there.mtime) else None)
 
 
 def _seen_content(source: Place, here: Stat, target: Place, there: Stat, flow: Flow) -> Seen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from genro_storage import transfer
 from genro_storage.exceptions import StorageExistsError, StorageIsADirectoryError, StorageTransferError
@@ -18,7 +19,8 @@ from .trees import at, files, plant
 DISK = Features(mtime_resolution=1e-9, keeps_mtime=True)
 COARSE = Features(mtime_resolution=2.0, keeps_mtime=True)
 STAMPS = Features(mtime_resolution=1.0)
-OBJECTS = Features(real_dirs=False, mtime_resolution=1.0, keeps_mtime=True)
+OBJECTS = Features(real_dirs=False, mtime_resolution=1.0, keeps_mtime=True, lists_mtime=False)
+LISTED = Features(real_dirs=False, mtime_resolution=1.0, keeps_mtime=True)
 
 
 def judged(strategy: str, here: Stat, there: Stat, source: Features = DISK, target: Features = DISK) -> object:
@@ -78,6 +80,10 @@ def test_strategies(strategy: str, here: Stat, there: Stat, verdict: object) -> 
         (OBJECTS, DISK, 0.5, "same size and time"),
         (OBJECTS, DISK, -5.0, Doubt.TIME),  # the listed time is that of the upload
         (OBJECTS, DISK, 5.0, Doubt.TIME),
+        (OBJECTS, LISTED, -5.0, Doubt.TIME),
+        (OBJECTS, LISTED, 5.0, "same size and time"),
+        (LISTED, DISK, -5.0, None),  # it told the time of its source already
+        (LISTED, LISTED, -5.0, None),
         (OBJECTS, STAMPS, -5.0, None),
     ],
 )
@@ -127,11 +133,10 @@ class Uploads:
                     yield [self._as_listed(one) for one in page]
 
             def _as_listed(self, one: Stat) -> Stat:
-                from msgspec.structs import replace
-
                 return replace(one, mtime=times.get(one.path, one.mtime), hashes={})
 
         store.__class__ = Listing
+        store.features = replace(store.features, lists_mtime=False)
         return mount, store
 
 

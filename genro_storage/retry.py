@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from . import paths
-from .exceptions import StorageError, from_builtin
+from .exceptions import StorageError, TransferCancelled, from_builtin
 
 FIRST_DELAY = 0.5
 
@@ -87,8 +87,14 @@ class Guard:
         attempt = 0
         while True:
             failure = self.failure(error, operation, path)
-            if attempt and settle and not failure.retryable and (result := settle(failure)) is not None:
-                return result  # type: ignore[no-any-return]
+            if attempt and settle and not failure.retryable:
+                try:
+                    if (result := settle(failure)) is not None:
+                        return result  # type: ignore[no-any-return]
+                except Exception as latest:  # noqa: BLE001 - a driver call, as below
+                    unsure = self.failure(latest, operation, path)
+                    if unsure.retryable or isinstance(unsure, TransferCancelled):
+                        error, failure = latest, unsure
             self.wait_or_raise(attempt, failure, error)
             attempt += 1
             try:

@@ -20,7 +20,7 @@ LAYERS = [
     "retry observe hashing compression crypto config _bridge tempfiles.*",
     "backends.handles backends.base records.base records.blocking",
     "streams backends.* records.*",
-    "journal.* emulate pages mount limits records.mount table",
+    "journal.* emulate pages settling mount limits records.mount table",
     "transfer.*",
     "composed.* verbs.* transaction",
     "names facts pathnames outlets virtual nodes mountinfo specials manager default aio fs",

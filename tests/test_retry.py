@@ -13,6 +13,7 @@ from genro_storage.exceptions import (
     StorageQuotaError,
     StorageTimeoutError,
     StorageUnavailableError,
+    TransferCancelled,
 )
 from genro_storage.retry import Guard, RetryPolicy
 
@@ -78,6 +79,21 @@ def test_a_refusal_after_a_lost_answer_may_be_our_own_success() -> None:
     driver = Driver(StorageExistsError("there"))
     with pytest.raises(StorageExistsError):
         guard(slept).settled("write", "a", driver.answer, lambda failure: "ours")
+
+
+def test_a_look_that_fails_is_repeated_like_any_call() -> None:
+    """Whether a refusal is our own success: what asks that may meet the same bad line."""
+    lost, there = ConnectionResetError(), StorageExistsError("there")
+    looks = Driver(ConnectionResetError())
+    driver = Driver(lost, there, there)
+    assert guard([]).settled("write", "a", driver.answer, lambda failure: looks.answer()) == "answer"
+    driver = Driver(lost, there)
+    with pytest.raises(StorageExistsError, match="'m:a'"):  # nobody may look: then it is as the server said
+        guard([]).settled("write", "a", driver.answer, lambda failure: Driver(PermissionError(13, "no")).answer())
+    with pytest.raises(TransferCancelled):
+        guard([]).settled(
+            "copy", "a", Driver(lost, there).answer, lambda failure: Driver(TransferCancelled("stop")).answer()
+        )
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,14 @@ def spaces(store: RecordStore, job_id: str) -> dict[str, int]:
     return {kind: len(store.sync.scan(space)) for kind, space in names.items()}
 
 
+def written_soon(store: RecordStore, job_id: str) -> None:
+    """Returns when a file that is done is in the store, though nobody flushed."""
+    deadline = time.monotonic() + 60
+    while not spaces(store, job_id)["done"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_what_is_done_is_known_to_the_next_run(journal: Journal) -> None:
     with journal.open(*COPY) as job:
         assert not job.resumed
@@ -82,10 +90,7 @@ def test_what_differs_is_another_job(journal: Journal) -> None:
 def test_a_small_file_is_written_soon(journal: Journal, store: RecordStore) -> None:
     with journal.open(*COPY) as job:
         job.commit("a", Done("1:e"))
-        deadline = time.monotonic() + 5
-        while not spaces(store, job.info.id)["done"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        written_soon(store, job.info.id)
 
 
 def test_files_are_written_together(store: RecordStore) -> None:
@@ -212,9 +217,8 @@ job = Journal(SQLiteRecordStore({str(path)!r})).open("copy", "disk:photos", "s3:
 job.commit("early", Done("1:e"))
 job.stage(Staged("big.bin", "s3:backup/big.bin", "upload-7", 5, "99:abc"))
 job.receipt("big.bin", 5, "r")
-time.sleep(1)
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
     root = str(Path(__file__).parents[1])
     child = subprocess.Popen(
@@ -225,9 +229,10 @@ time.sleep(60)
     journal = Journal(SQLiteRecordStore(path))
     with pytest.raises(StorageConflictError, match=f"process {child.pid} on"):
         journal.open(*COPY)
+    written_soon(journal.store, journal.jobs()[0].id)
     child.send_signal(signal.SIGKILL)
     child.stdout.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
             job = journal.open(*COPY)  # while it is still a zombie: nobody has waited for it
@@ -281,21 +286,24 @@ def test_the_lease_is_renewed(store: RecordStore) -> None:
     journal = Journal(store, lease=0.03, period=0.005)
     with journal.open(*COPY) as job:
         job.stage(UPLOAD)
-        first = job._version
-        end = time.monotonic() + 0.5
-        threads = [threading.Thread(target=receipts, args=[job, number, end]) for number in range(3)]
+        first, seen, ended = job._version, job.info.seen, threading.Event()
+        threads = [threading.Thread(target=receipts, args=[job, number, ended]) for number in range(3)]
         for thread in threads:
             thread.start()
+        deadline = time.monotonic() + 60
+        while job._version < first + 10 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        ended.set()
         for thread in threads:
             thread.join()
-        assert job._version > first
-        assert time.time() - job.info.seen < 1
+        assert job._version >= first + 10
+        assert job.info.seen > seen
     journal.close()
 
 
-def receipts(job: module.Job, number: int, end: float) -> None:
+def receipts(job: module.Job, number: int, ended: threading.Event) -> None:
     count = 0
-    while time.monotonic() < end:
+    while not ended.is_set():
         job.receipt("big.bin", number * 10**9 + count, "x")
         count += 1
 
@@ -346,7 +354,7 @@ def test_a_journal_that_fails_is_told(store: RecordStore) -> None:
     journal = Journal(faulty, period=0.01)
     job = journal.open(*COPY)
     job.commit("a", Done("1:e"))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     with pytest.raises(StorageUnavailableError):
         while time.monotonic() < deadline:
             job.commit("b", Done("1:e"))
@@ -408,10 +416,10 @@ def test_the_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 
 def test_speed(journal: Journal, soak: Callable[[int], int]) -> None:
-    """Many small files: a fraction of what the file itself costs."""
+    """Many small files: a fraction of what the file itself costs, in seconds of the processor."""
     count = soak(100_000)
     with journal.open(*COPY) as job:
-        start = time.perf_counter()
+        start = time.process_time()
         for number in range(count):
             job.commit(f"dir/{number:06}", Done("1:e"))
-        assert (time.perf_counter() - start) / count < 500e-6
+        assert (time.process_time() - start) / count < 500e-6

@@ -200,7 +200,7 @@ def test_the_server_killed_under_writers(place: Any, tmp_path: Path, soak: Calla
             time.sleep(random.uniform(0.2, 0.6))
             server.restart()
             sizes = [len(writer.acknowledged()[0]) for writer in writers]
-            until = time.monotonic() + 30
+            until = time.monotonic() + 90
             while time.monotonic() < until:  # they go on by themselves
                 time.sleep(0.1)
                 if all(len(one.acknowledged()[0]) > size for one, size in zip(writers, sizes, strict=True)):

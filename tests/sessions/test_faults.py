@@ -169,8 +169,8 @@ def test_silence_at_every_call() -> None:
         faulty, cancelled = FaultyRecordStore(records, RecordFault(at, "hang")), False
         for step in steps(SessionStore(faulty), "-x-"):
             task = asyncio.ensure_future(step())
-            while not (task.done() or len(faulty.calls) >= at):
-                await asyncio.sleep(0.001)
+            while not task.done() and len(faulty.calls) < at:
+                await asyncio.wait([task], timeout=0.001)
             await asyncio.wait([task], timeout=0.02)
             if not task.done() and len(faulty.calls) >= at and not cancelled:
                 cancelled = task.cancel()

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ..exceptions import SessionConflictError, StorageCorruptedError, VersionConflictError
-from ..records.base import Change, Put
+from ..exceptions import (
+    CommitOutcomeUnknownError,
+    SessionConflictError,
+    StorageCorruptedError,
+    StorageError,
+    VersionConflictError,
+)
+from ..records.base import Put
 from .contexts import as_dict
-from .garbage import collect, left
+from .drafts import Draft
+from .garbage import SESSION
 from .keys import contexts, incarnation, judged_id, messages, number, quoted
-from .lanes import read_state
+from .lanes import TRIES, pause, read_state
 from .lifecycle import birth
 from .models import Cold, Hot, packed_message, shown_messages, shown_session
 from .shared import judged_metadata
 from .upkeep import Upkeep
 
 FORMAT = "genro-session/1"
-_SLICE = 400
 
 
 class Exports(Upkeep):
@@ -46,26 +52,38 @@ class Exports(Upkeep):
             SessionConflictError: a session of this id is here and is something different.
             StorageCorruptedError: this is no export.
         """
-        try:
-            cold, hot, children = await self._read(data)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise StorageCorruptedError(f"this is no exported session: {error!r}") from error
-        existing = await self.export_session(cold.session_id)
-        if existing is not None:
-            return self._same(existing, data)
-        # Under an incarnation that nobody knows yet the children are invisible until the session itself is there.
-        for start in range(0, len(children), _SLICE):
-            await self.records.commit(children[start : start + _SLICE])
-        expect, old, buried = await self._expired(quoted(cold.session_id))
-        try:
-            await self.records.commit(birth(quoted(cold.session_id), cold, hot, expect, buried))
-        except VersionConflictError:
-            await collect(self.records, left(hot.inc))
+        for attempt in range(TRIES):
+            try:
+                cold, hot, children = await self._read(data)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise StorageCorruptedError(f"this is no exported session: {error!r}") from error
             existing = await self.export_session(cold.session_id)
-            return self._same(existing or {}, data)
+            if existing is not None:
+                return self._same(existing, data)
+            draft = Draft(self.records, SESSION, hot.inc)
+            try:
+                await self._born(cold, hot, children, draft)
+            except StorageError as error:
+                await self.given_up(draft)
+                if not isinstance(error, VersionConflictError | CommitOutcomeUnknownError):
+                    raise
+                state = await read_state(self.records, quoted(cold.session_id))
+                if state is not None and state.hot.inc == hot.inc:  # the answer was lost, the session was not
+                    return True
+                await pause(attempt)
+            else:
+                return True
+        name = data["session"]["session_id"]
+        raise SessionConflictError(f"the session {name!r} changed {TRIES} times in a row", operation="import")
+
+    async def _born(self, cold: Cold, hot: Hot, children: Sequence[Put], draft: Draft) -> None:
+        """Under an incarnation that nobody knows yet the children are invisible until the session itself is there."""
+        await draft.add_all(children)
+        expect, old, buried = await self._expired(quoted(cold.session_id))
+        born = birth(quoted(cold.session_id), cold, hot, expect, buried)
+        await self.records.commit([*born, *draft.finished()])
         if old:
             await self._collected(old)
-        return True
 
     @staticmethod
     def _same(existing: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
@@ -75,7 +93,7 @@ class Exports(Upkeep):
             )
         return False
 
-    async def _read(self, data: Mapping[str, Any]) -> tuple[Cold, Hot, list[Change]]:
+    async def _read(self, data: Mapping[str, Any]) -> tuple[Cold, Hot, list[Put]]:
         if data["format"] != FORMAT:
             raise StorageCorruptedError(f"this is no exported session of format {FORMAT}: {data['format']!r}")
         told, inc = data["session"], incarnation()
@@ -106,8 +124,8 @@ class Exports(Upkeep):
         )
         return cold, hot, await self._children(inc, data)
 
-    async def _children(self, inc: str, data: Mapping[str, Any]) -> list[Change]:
-        changes: list[Change] = []
+    async def _children(self, inc: str, data: Mapping[str, Any]) -> list[Put]:
+        changes: list[Put] = []
         for told in data["messages"]:
             content = await self.encoded(told["content"], "content", self.options.max_message)
             metadata = await self.encoded(told["metadata"], "metadata", self.options.max_message)

@@ -20,11 +20,13 @@ from ..exceptions import (
     VersionConflictError,
 )
 from ..records.base import Change, Check, Put, Record, RecordStore
+from .drafts import Draft
+from .garbage import VALUES
 from .keys import THREAD, blobs, by_run, graph, graph_writes, namespaces, quoted
 from .lanes import TRIES, pause
 from .models import pack
 from .options import SessionOptions
-from .threads import Bump, Planned, Threads, ThreadState
+from .threads import Bump, Planned, Threads, ThreadState, values_of
 
 INLINE = 1 << 10
 """Bytes from which a value is a record of its own."""
@@ -123,6 +125,7 @@ class Graphs(Threads):
         told: dict[str, Value] = {}
         written: list[Header] = []
         stored = [0]
+        ahead = _Ahead(self)
 
         async def plan(state: ThreadState, conflicted: bool) -> Planned:
             inc, bump = state.thread.inc, state.bump
@@ -141,11 +144,15 @@ class Graphs(Threads):
             whole = replace(header, slots=slots)
             self._judge_size(whole, sent)
             stored[0] = sum(len(put.data) for put in sent)
-            sent = await self._ahead(sent)
+            sent = await ahead.send(state, sent)
             written[:] = [whole]
-            return _raised(bump, header), [*sent, *_filed(state, thread_id, whole)]
+            return _raised(bump, header), [*sent, *_filed(state, thread_id, whole), *ahead.finished()]
 
-        done = await self.put_in_thread(thread_id, plan)
+        try:
+            done = await self.put_in_thread(thread_id, plan)
+        except Exception:
+            await ahead.give_up()
+            raise
         assert done is not None
         inc = done.state.thread.inc
         self._count_bytes(written[0], stored[0])
@@ -231,17 +238,6 @@ class Graphs(Threads):
                 f"at most {self.options.max_checkpoint} are allowed"
             )
 
-    async def _ahead(self, sent: list[Put]) -> list[Put]:
-        """Sends what does not fit into the commit of the header; the rest comes back."""
-        while len(sent) > _MOST or sum(len(put.data) for put in sent) > _MOST_BYTES:
-            batch, size = 0, 0
-            while batch < min(len(sent), _MOST) and (batch == 0 or size + len(sent[batch].data) <= _MOST_BYTES):
-                size += len(sent[batch].data)
-                batch += 1
-            await self.records.commit(sent[:batch])
-            sent = sent[batch:]
-        return sent
-
     async def _values(self, inc: str, header: Header) -> dict[str, Value] | None:
         """None where a value is missing: it was collected between two reads, or lost."""
         digests = sorted(header.digests)
@@ -301,6 +297,40 @@ class Graphs(Threads):
     def _kept(self, inc: str, ns: str, checkpoint_id: str) -> _Kept | None:
         with self._headers_lock:
             return self._headers.get((inc, ns, checkpoint_id))
+
+
+class _Ahead:
+    """Values of one put that go ahead of the commit of their header, because they do not fit into it."""
+
+    def __init__(self, graphs: Graphs) -> None:
+        self._graphs = graphs
+        self._draft: Draft | None = None
+
+    async def send(self, state: ThreadState, puts: list[Put]) -> list[Put]:
+        """Sends some of them; the rest comes back."""
+        name, rest, size = values_of(state), len(puts), 0
+        while rest and len(puts) - rest < _MOST and (size := size + len(puts[rest - 1].data)) <= _MOST_BYTES:
+            rest -= 1
+        if self._draft is not None and self._draft.name != name:  # the thread was made anew meanwhile
+            await self.give_up()
+        if not rest:
+            return puts
+        if self._draft is None:
+            self._draft = Draft(self._graphs.records, VALUES, name)
+        try:
+            await self._draft.add_all(puts[:rest])
+        except VersionConflictError:  # a sweep took it for dead
+            self._draft = None
+            raise
+        return puts[rest:]
+
+    def finished(self) -> list[Change]:
+        return [] if self._draft is None else self._draft.finished()
+
+    async def give_up(self) -> None:
+        if self._draft is not None:
+            await self._graphs.given_up(self._draft)
+            self._draft = None
 
 
 def _slot(value: Value, new: dict[str, bytes], key: bytes) -> Slot:

@@ -11,7 +11,7 @@ COLD, HOT = "s", "h"
 THREAD, BUMP = "t", "tb"
 ACTIVE, EXPIRY, THREADS = "x/active", "x/expiry", "x/threads"
 SWEEP = "lease/sweep"
-GARBAGE, META = "gc", "meta"
+GARBAGE, DRAFTS, META = "gc", "drafts", "meta"
 
 _LONGEST, _KEPT = 200, 120
 _BASE32 = b"abcdefghijklmnopqrstuvwxyz234567" * 8

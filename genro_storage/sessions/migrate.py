@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..exceptions import SessionConflictError, StorageError, VersionConflictError
-from ..records.base import Change, Put, RecordStore
-from .garbage import KINDS, SESSION, collect, left
+from ..exceptions import CommitOutcomeUnknownError, SessionConflictError, StorageError, VersionConflictError
+from ..records.base import Change
+from .drafts import Draft, copied
+from .garbage import KINDS, SESSION, left
 from .garbage import THREAD as OF_THREAD
 from .interfaces import IStorageBackend
-from .keys import BUMP, COLD, THREAD, incarnation, quoted
+from .keys import COLD, incarnation, quoted
 from .lanes import TRIES, State, pause, read_state
 from .lifecycle import birth
-from .models import cold_of, pack
+from .models import cold_of
 from .store import SessionStore
-from .threads import ThreadState, copy_space
+from .threads import Thread, ThreadState
 
 PAGE = 100
 MOST_FAILURES = 1000
@@ -167,17 +167,26 @@ async def copy_session(source: SessionStore, target: SessionStore, session_id: s
 
     It hangs under an incarnation of its own: what a deletion in the target still has to remove is not this.
     """
-    key, new = quoted(session_id), incarnation()
+    key = quoted(session_id)
     for attempt in range(TRIES):
-        state = await read_state(source.records, key)
-        if state is None or await read_state(target.records, key) is not None:
+        state, there = await read_state(source.records, key), await read_state(target.records, key)
+        if state is None or there is not None:
             return False
+        draft = Draft(target.records, SESSION, incarnation())
         record = await target.records.get(COLD, key)  # of an expired one
         buried = [] if record is None else [left(cold_of(record.data).inc)]
-        cold, hot = replace(state.cold, inc=new), replace(state.hot, inc=new, writers={})
+        cold, hot = replace(state.cold, inc=draft.name), replace(state.hot, inc=draft.name, writers={})
         whole = birth(key, cold, hot, 0 if record is None else record.version, buried)
-        spaces = _Spaces(SESSION, state.hot.inc, new)
-        if await _moved(source.records, target.records, spaces, whole, partial(_unchanged, source, state)):
+
+        async def filled(state: State = state, draft: Draft = draft) -> bool:
+            await copied(source.records, state.hot.inc, draft)
+            now = await read_state(source.records, key)
+            return now is not None and (now.cold_version, now.hot_version) == (state.cold_version, state.hot_version)
+
+        if await _moved(target, draft, filled, whole):
+            return True
+        now = await read_state(target.records, key)
+        if now is not None and now.hot.inc == draft.name:  # the answer was lost, the copy was not
             return True
         await pause(attempt)
     raise SessionConflictError(f"the session {session_id!r} changed {TRIES} times while it was copied")
@@ -185,64 +194,44 @@ async def copy_session(source: SessionStore, target: SessionStore, session_id: s
 
 async def copy_thread(source: SessionStore, target: SessionStore, thread_id: str) -> bool:
     """As `copy_session`, for a thread with all its checkpoints."""
-    key, new = quoted(thread_id), incarnation()
     for attempt in range(TRIES):
-        state = await source.thread(thread_id)
-        if state is None or await target.thread(thread_id) is not None:
+        state, there = await source.thread(thread_id), await target.thread(thread_id)
+        if state is None or there is not None:
             return False
-        old = await target.records.get(THREAD, key)
-        thread, bump = replace(state.thread, inc=new), replace(state.bump, inc=new)
-        whole: list[Change] = [
-            Put(THREAD, key, pack(thread), expect=0 if old is None else old.version),
-            Put(BUMP, key, pack(bump), expect=0, expires_at=source.thread_expiry(bump)),
-        ]
-        spaces = _Spaces(OF_THREAD, state.thread.inc, new)
-        if await _moved(source.records, target.records, spaces, whole, partial(_unmoved, source, state)):
-            await target.index_runs(thread)
+        draft = Draft(target.records, OF_THREAD, incarnation())
+        thread = replace(state.thread, inc=draft.name)
+        whole = await target.adoption(thread, replace(state.bump, inc=draft.name, held=0))
+
+        async def filled(state: ThreadState = state, thread: Thread = thread, draft: Draft = draft) -> bool:
+            await copied(source.records, state.thread.inc, draft)
+            await target.index_runs(thread, draft)
+            now = await source.thread(thread_id)
+            return now is not None and now.version == state.version
+
+        if await _moved(target, draft, filled, whole):
+            return True
+        now = await target.thread(thread_id)
+        if now is not None and now.thread.inc == draft.name:
             return True
         await pause(attempt)
     raise SessionConflictError(f"the thread {thread_id!r} changed {TRIES} times while it was copied")
 
 
-class _Spaces(NamedTuple):
-    """What hangs under an incarnation, and the one it goes to."""
-
-    kind: bytes
-    inc: str
-    new: str
-
-    def renamed(self, space: str) -> str:
-        return space.replace(self.inc, self.new, 1)
-
-
 async def _moved(
-    source: RecordStore,
-    target: RecordStore,
-    spaces: _Spaces,
-    whole: list[Change],
-    unchanged: Callable[[], Coroutine[Any, Any, bool]],
+    target: SessionStore, draft: Draft, filled: Callable[[], Awaitable[bool]], whole: Sequence[Change]
 ) -> bool:
-    """Copies what hangs under an incarnation, then commits what makes it visible, unless the source changed."""
-    for space in reversed(await KINDS[spaces.kind](source, spaces.inc)):  # what tells names comes first
-        await copy_space(source, space, target, spaces.renamed(space))
+    """Fills a draft, then commits what makes it visible, unless the source changed meanwhile."""
     try:
-        if await unchanged():
-            await target.commit(whole)
+        if await filled():
+            await target.records.commit([*whole, *draft.finished()])
             return True
-    except VersionConflictError:
+    except (VersionConflictError, CommitOutcomeUnknownError):
         pass
-    await collect(target, left(spaces.new, spaces.kind))
+    except StorageError:
+        await target.given_up(draft)
+        raise
+    await target.given_up(draft)
     return False
-
-
-async def _unchanged(source: SessionStore, state: State) -> bool:
-    now = await read_state(source.records, quoted(state.cold.session_id))
-    return now is not None and (now.cold_version, now.hot_version) == (state.cold_version, state.hot_version)
-
-
-async def _unmoved(source: SessionStore, state: ThreadState) -> bool:
-    now = await source.thread(state.thread.thread_id)
-    return now is not None and now.version == state.version
 
 
 async def _same_session(source: Any, target: Any, session_id: str) -> bool:
@@ -255,14 +244,15 @@ async def _same_session(source: Any, target: Any, session_id: str) -> bool:
 
 async def _same_thread(source: SessionStore, target: SessionStore, thread_id: str) -> bool:
     one, other = await source.thread(thread_id), await target.thread(thread_id)
-    if one is None or other is None or replace(one.bump, inc="") != replace(other.bump, inc=""):
+    if one is None or other is None or replace(one.bump, inc="", held=0) != replace(other.bump, inc="", held=0):
         return False
-    spaces = _Spaces(OF_THREAD, one.thread.inc, other.thread.inc)
     for space in await KINDS[OF_THREAD](source.records, one.thread.inc):
         after = ""
         while True:
             page = await source.records.scan(space, after=after, limit=PAGE)
-            copy = await target.records.scan(spaces.renamed(space), after=after, limit=PAGE)
+            copy = await target.records.scan(
+                space.replace(one.thread.inc, other.thread.inc, 1), after=after, limit=PAGE
+            )
             if [(record.key, record.data) for record in page] != [(record.key, record.data) for record in copy]:
                 return False
             if not page:

@@ -10,10 +10,12 @@ import msgspec
 from msgspec.structs import replace
 
 from ..records.base import Change, Delete, Put, Record, RecordStore
-from .garbage import BESIDE, KINDS, SPACE, left
+from .drafts import Draft
+from .garbage import BESIDE, KINDS, SPACE, VALUES, emptied, left, told
 from .garbage import THREAD as OF_THREAD
 from .graphs import Graphs, Header, header_of, in_run
 from .keys import (
+    GARBAGE,
     THREAD,
     blobs,
     by_run,
@@ -26,7 +28,7 @@ from .keys import (
     quoted,
 )
 from .models import pack
-from .threads import Planned, Thread, ThreadState
+from .threads import Planned, Thread, ThreadState, values_of
 
 PAGE = 100
 AT_ONCE = 200
@@ -71,19 +73,24 @@ class Pruning(Graphs):
         """Removes the checkpoints that `chosen` picks from all of a thread's, with their writes and lonely values."""
         removed = 0
         while True:
-            gone: list[str] = []
+            gone: list[Id] = []
+            memories: list[Change] = []
 
-            async def plan(state: ThreadState, conflicted: bool, gone: list[str] = gone) -> Planned | None:
+            async def plan(
+                state: ThreadState, conflicted: bool, gone: list[Id] = gone, memories: list[Change] = memories
+            ) -> Planned | None:
                 headers = await self.headers(state)
-                picked = _fitting(headers, sorted(set(chosen(headers)) & headers.keys())[:AT_ONCE])
-                gone[:] = [graph_writes(state.thread.inc, *one) for one in picked]
-                return _dropped(state, headers, picked) if picked else None
+                gone[:] = _fitting(headers, sorted(set(chosen(headers)) & headers.keys())[:AT_ONCE])
+                if not gone:
+                    return None
+                bump, changes = _dropped(state, headers, gone)
+                memories[:] = [one for one in changes if one.space == GARBAGE]
+                return bump, changes
 
             if await self.put_in_thread(thread_id, plan, create=False) is None:
                 return removed
             removed += len(gone)
-            for space in gone:
-                await self._collected(space, SPACE)
+            await self.collected(*memories)
 
     async def drop_runs(self, run_ids: Sequence[str]) -> int:
         """Removes all checkpoints of these runs, in whatever thread."""
@@ -122,7 +129,18 @@ class Pruning(Graphs):
 
     # --- how ---
 
-    async def index_runs(self, thread: Thread) -> None:
+    async def collect(self, memory: Change | bytes) -> int:
+        """As in every store, and values that a thread may or may not need."""
+        kind, name = told(memory)
+        if kind != VALUES:
+            return await super().collect(memory)
+        inc, _, thread_id = name.partition("/")
+        state = await self.thread(thread_id)
+        lives = state is not None and state.thread.inc == inc
+        removed = await self.drop_orphans(thread_id) if lives else 0
+        return removed + await emptied(self.records, [] if lives else [blobs(inc)], [memory])
+
+    async def index_runs(self, thread: Thread, draft: Draft) -> None:
         """Files the checkpoints of a copied thread under their runs."""
         for ns in [one.data.decode() for one in await self.records.scan(namespaces(thread.inc))]:
             after = ""
@@ -130,7 +148,7 @@ class Pruning(Graphs):
                 headers = [header_of(one.data) for one in found]
                 runs: list[Change] = [in_run(thread.inc, thread.thread_id, one) for one in headers if one.run]
                 if runs:
-                    await self.records.commit(runs)
+                    await draft.add(runs)
                 after = found[-1].key
 
     async def _threads(self, thread_id: str | None) -> list[ThreadState]:
@@ -200,7 +218,7 @@ def _fitting(headers: Mapping[Id, Header], picked: list[Id]) -> list[Id]:
 
 
 def _dropped(state: ThreadState, headers: Mapping[Id, Header], gone: Sequence[Id]) -> Planned:
-    """What removes these; values that do not fit the commit are left to `drop_orphans`."""
+    """What removes these; values that do not fit the commit are left to `collect`."""
     inc = state.thread.inc
     stay, dead, orphans = _without(headers, gone)
     changes: list[Change] = []
@@ -214,7 +232,10 @@ def _dropped(state: ThreadState, headers: Mapping[Id, Header], gone: Sequence[Id
     changes += [
         Put(graph(inc, ns), quoted(name), pack(replace(headers[ns, name], parent=None))) for ns, name in orphans
     ]
-    changes += [Delete(blobs(inc), digest) for digest in sorted(dead)[: _MOST - len(changes)]]
+    room = max(0, _MOST - len(changes))
+    changes += [Delete(blobs(inc), digest) for digest in sorted(dead)[:room]]
+    if len(dead) > room:
+        changes.append(left(values_of(state), VALUES))
     highest: dict[str, str] = {}
     for (ns, checkpoint_id), header in stay.items():
         if header.body is not None:

@@ -13,6 +13,7 @@ from .keys import (
     ACTIVE,
     BUMP,
     COLD,
+    DRAFTS,
     EXPIRY,
     GARBAGE,
     HOT,
@@ -29,7 +30,7 @@ from .models import cold_of
 from .threads import thread_of
 from .verify import PAGE, Verifying
 
-SHARED = (ACTIVE, EXPIRY, THREADS, GARBAGE, META, HOT, BUMP, COLD, THREAD)
+SHARED = (ACTIVE, EXPIRY, THREADS, GARBAGE, DRAFTS, META, HOT, BUMP, COLD, THREAD)
 """Spaces of the whole store; those that tell where others are come last."""
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from ..exceptions import RecordTooLargeError, StorageError
 from ..observe import Meter
-from ..records.base import RecordStore
+from ..records.base import Change, RecordStore
 from . import codec
-from .garbage import SESSION, collect, left
+from .drafts import Draft
+from .garbage import SESSION, SPACE, collect, collect_spaces, left, told
 from .lanes import Lanes
 from .options import SessionOptions
 
@@ -38,12 +39,34 @@ class Shared:
             data = codec.encode(value, name)
         return judged_size(data, name, most)
 
+    async def collect(self, memory: Change | bytes) -> int:
+        """Removes what something that is gone left (`left`, or its data); returns the records removed."""
+        return await collect(self.records, memory)
+
+    async def collected(self, *memories: Change) -> None:
+        """As `collect`, for each; if it cannot be done now, a later sweep does it."""
+        spaces = [one for one in memories if told(one)[0] == SPACE]
+        try:
+            if spaces:
+                await collect_spaces(self.records, spaces)
+            for memory in memories:
+                if memory not in spaces:
+                    await self.collect(memory)
+        except StorageError as error:
+            kind = told(memories[0])[0].decode()
+            log.warning("Left to the next sweep: what belonged to a deleted %s (%s)", kind, error)
+
     async def _collected(self, name: str, kind: bytes = SESSION) -> None:
         """A session or thread is gone; what hung under it follows now, or with a later sweep."""
+        await self.collected(left(name, kind))
+
+    async def given_up(self, draft: Draft) -> None:
+        """What was begun and not finished goes, now or with a later sweep; what was finished stays."""
         try:
-            await collect(self.records, left(name, kind))
+            if await draft.disown():
+                await self.collect(left(draft.name, draft.kind))
         except StorageError as error:
-            log.warning("Left to the next sweep: what belonged to a deleted %s (%s)", kind.decode(), error)
+            log.warning("Left to a later sweep: what was begun of a %s (%s)", draft.kind.decode(), error)
 
     async def decoded(self, data: bytes) -> Any:
         """What `encoded` was given."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,19 +22,22 @@ from ..exceptions import (
     StorageError,
     VersionConflictError,
 )
-from ..records.base import MAX_COMMIT, Change, Check, Delete, Put, Record, RecordStore
-from .garbage import KINDS, left
+from ..records.base import Change, Check, Delete, Put, Record, RecordStore
+from .drafts import Draft, copied
 from .garbage import THREAD as OF_THREAD
+from .garbage import left
 from .keys import BUMP, THREAD, THREADS, incarnation, judged_id, quoted, timed
 from .lanes import TRIES, pause
 from .listing import Page
 from .models import pack, shown_time
-from .options import SessionOptions, micros
-from .shared import Shared, judged_limit, log
+from .options import MICRO, SessionOptions, micros
+from .shared import Shared, judged_limit
 
 _REMEMBERED = 10_000
-SLICE = 100
-"""Records read at once to be copied; each may be as large as a checkpoint."""
+PATIENCE = 3
+"""Conflicts after which a change asks the others to wait."""
+HOLD, LONGEST_HOLD = 2.0, 10.0
+"""Seconds for which they do, more with each try; who died while holding keeps nobody for longer."""
 
 
 class Thread(Struct, frozen=True, array_like=True):
@@ -42,12 +49,16 @@ class Thread(Struct, frozen=True, array_like=True):
 
 
 class Bump(Struct, frozen=True, array_like=True):
-    """What every put changes; the record expires with the thread. `highest`: the greatest id of each namespace."""
+    """What every put changes; the record expires with the thread. `highest`: the greatest id of each namespace.
+
+    `held`: until then (µs) somebody whose change takes long asks all others to wait with theirs.
+    """
 
     inc: str
     last_put: int
     last_seq: int = 0
     highest: dict[str, str] = {}
+    held: int = 0
 
 
 class Done(NamedTuple):
@@ -69,6 +80,12 @@ class ThreadState(NamedTuple):
 Planned = tuple[Bump, Sequence[Change]]
 Plan = Callable[[ThreadState, bool], Awaitable[Planned | None]]
 """What a put makes of a thread; told whether an earlier try met a conflict. None: nothing is to be done."""
+
+
+def values_of(state: ThreadState) -> str:
+    """By which the lonely values of a thread are remembered."""
+    return f"{state.thread.inc}/{state.thread.thread_id}"
+
 
 thread_of = msgspec.msgpack.Decoder(Thread).decode
 _bump_of = msgspec.msgpack.Decoder(Bump).decode
@@ -134,26 +151,23 @@ class Threads(Shared):
         judged_id(target, "target")
         mine: set[str] = set()
         for attempt in range(TRIES):
-            state, there = await self.thread(source), await self.thread(target)
+            there = await self.thread(target)
             if there is not None and there.thread.inc in mine:  # the answer was lost, the copy was not
                 return True
+            state = await (self.thread(source) if there is not None else self._turn(source, attempt))
             if state is None:
                 return False
             if there is not None:
                 raise SessionConflictError(f"the thread {target!r} is there already", operation="copy")
             made, born, old = await self._new(target)
-            await self._copied(state.thread.inc, made.thread)
-            bump = replace(state.bump, inc=made.thread.inc)
-            whole = Put(BUMP, quoted(target), pack(bump), expect=0, expires_at=self.thread_expiry(bump))
-            unchanged = Check(BUMP, quoted(source), expect=state.version)
+            draft = Draft(self.records, OF_THREAD, made.thread.inc)
+            mine.add(draft.name)
             try:
-                await self.records.commit([whole, *born, unchanged])
-            except CommitOutcomeUnknownError:
-                mine.add(made.thread.inc)
-                await pause(attempt)
+                await self._copied(state, made, born, draft)
             except StorageError as error:
-                await self._discarded(made.thread.inc)
-                if not isinstance(error, VersionConflictError):
+                await self.given_up(draft)
+                await self._let_go(state)
+                if not isinstance(error, VersionConflictError | CommitOutcomeUnknownError):
                     raise
                 await pause(attempt)
             else:
@@ -162,27 +176,23 @@ class Threads(Shared):
                 return True
         raise _restless(source)
 
-    async def _copied(self, inc: str, made: Thread) -> None:
+    async def _copied(self, state: ThreadState, made: ThreadState, born: Sequence[Change], draft: Draft) -> None:
         """Under an incarnation that nobody knows, the copy is invisible until its thread is made."""
-        try:
-            for space in reversed(await KINDS[OF_THREAD](self.records, inc)):  # what tells names comes first
-                await copy_space(self.records, space, self.records, space.replace(inc, made.inc, 1))
-            await self.index_runs(made)
-        except StorageError:
-            await self._discarded(made.inc)
-            raise
+        await copied(self.records, state.thread.inc, draft)
+        await self.index_runs(made.thread, draft)
+        bump, key = replace(state.bump, inc=made.thread.inc, held=0), quoted(made.thread.thread_id)
+        whole = Put(BUMP, key, pack(bump), expect=0, expires_at=self.thread_expiry(bump))
+        await self.records.commit([whole, *born, self._unchanged(state), *draft.finished()])
 
-    async def _discarded(self, inc: str) -> None:
-        """A copy that nobody will see goes, now or with a later sweep."""
-        memory = left(inc, OF_THREAD)
-        try:
-            await self.records.commit([memory])
-        except StorageError as error:
-            log.warning("A copy of a thread that was not finished stays under %s (%s)", inc, error)
-        else:
-            await self._collected(inc, OF_THREAD)
+    def _unchanged(self, state: ThreadState) -> Change:
+        """Asserts that nothing was put since, and lets go of a thread that is held."""
+        key = quoted(state.thread.thread_id)
+        if not state.bump.held:
+            return Check(BUMP, key, expect=state.version)
+        free = replace(state.bump, held=0)
+        return Put(BUMP, key, pack(free), expect=state.version, expires_at=self.thread_expiry(free))
 
-    async def index_runs(self, thread: Thread) -> None:
+    async def index_runs(self, thread: Thread, draft: Draft) -> None:
         """Files what was copied into a new thread where the store's own indexes look for it."""
 
     def thread_expiry(self, bump: Bump) -> int | None:
@@ -224,47 +234,98 @@ class Threads(Shared):
 
         What is planned must be safe to do twice: after a lost answer it is. None where nothing was to be done.
         """
-        conflicted = False
         for attempt in range(TRIES):
-            state = self._remembered(thread_id) if not conflicted else None
-            state = state or await self.thread(thread_id)
+            state = None if attempt else self._remembered(thread_id)
+            state = state or await self._turn(thread_id, attempt)
             if state is None and not create:
                 return None
             state, born, old = (state, [], "") if state else await self._new(thread_id)
-            planned = await plan(state, conflicted)
-            if planned is None:
-                return None
-            now = max(self.records.clock(), state.bump.last_put)
-            bump = replace(planned[0], last_put=now)
-            put = Put(BUMP, quoted(thread_id), pack(bump), expect=state.version, expires_at=self.thread_expiry(bump))
-            changes = [put, *born, *planned[1]]
             try:
-                versions = await self.records.commit(changes)
+                done = await self._put(state, born, plan, attempt > 0)
             except (VersionConflictError, CommitOutcomeUnknownError):
-                conflicted = True
                 self._forget(thread_id)
+                await self._let_go(state)
                 await pause(attempt)
                 continue
-            told = {(one.space, one.key): at for one, at in zip(changes, versions, strict=True)}
-            state = ThreadState(state.thread, bump, versions[0], told.get((THREAD, quoted(thread_id)), state.born))
-            self._remember(thread_id, state)
-            if old:
+            except Exception:
+                await self._let_go(state)
+                raise
+            if done is None:
+                await self._let_go(state)
+            elif old:
                 await self._collected(old, OF_THREAD)
-            return Done(state, told)
+            return done
         raise _restless(thread_id)
+
+    async def _put(self, state: ThreadState, born: Sequence[Change], plan: Plan, conflicted: bool) -> Done | None:
+        planned = await plan(state, conflicted)
+        if planned is None:
+            return None
+        thread_id = state.thread.thread_id
+        now = max(self.records.clock(), state.bump.last_put)
+        bump = replace(planned[0], last_put=now, held=0)
+        put = Put(BUMP, quoted(thread_id), pack(bump), expect=state.version, expires_at=self.thread_expiry(bump))
+        changes = [put, *born, *planned[1]]
+        versions = await self.records.commit(changes)
+        told = {(one.space, one.key): at for one, at in zip(changes, versions, strict=True)}
+        state = ThreadState(state.thread, bump, versions[0], told.get((THREAD, quoted(thread_id)), state.born))
+        self._remember(thread_id, state)
+        return Done(state, told)
+
+    # --- turns: what takes long would meet a put at each try ---
+
+    async def _turn(self, thread_id: str, attempt: int) -> ThreadState | None:
+        """The thread as it is stored, once nobody holds it; after some conflicts held by the caller."""
+        end = time.monotonic() + LONGEST_HOLD
+        while True:
+            state = await self.thread(thread_id)
+            if state is None or time.monotonic() >= end:
+                return state
+            if state.bump.held > self.records.clock():
+                await asyncio.sleep(random.uniform(0.002, 0.02))
+            elif attempt < PATIENCE:
+                return state
+            else:
+                try:
+                    return await self._hold(state, min(LONGEST_HOLD, HOLD * (attempt - PATIENCE + 1)))
+                except (VersionConflictError, CommitOutcomeUnknownError):
+                    await pause(1)
+
+    async def _hold(self, state: ThreadState, seconds: float) -> ThreadState:
+        """Whoever remembers the thread meets a conflict, looks, and waits; the others only look."""
+        bump = replace(state.bump, held=self.records.clock() + round(seconds * MICRO))
+        key, until = quoted(state.thread.thread_id), self.thread_expiry(bump)
+        (version,) = await self.records.commit([Put(BUMP, key, pack(bump), expect=state.version, expires_at=until)])
+        return state._replace(bump=bump, version=version)
+
+    async def _let_go(self, state: ThreadState) -> None:
+        """Whoever waits may go on; a hold that cannot be taken back lapses."""
+        if state.bump.held:
+            with suppress(StorageError):
+                await self.records.commit([self._unchanged(state)])
 
     async def _new(self, thread_id: str) -> tuple[ThreadState, list[Change], str]:
         """A thread to be made, the changes that make it, and the incarnation of an expired one in its place."""
-        now = self.records.clock()
-        thread = Thread(thread_id, incarnation(), now)
-        record = await self.records.get(THREAD, quoted(thread_id))
+        thread = Thread(thread_id, incarnation(), self.records.clock())
+        born, old = await self._births(thread, thread.created_at)
+        return ThreadState(thread, Bump(thread.inc, thread.created_at), 0), born, old
+
+    async def _births(self, thread: Thread, last_put: int) -> tuple[list[Change], str]:
+        key = quoted(thread.thread_id)
+        record = await self.records.get(THREAD, key)
         expect, old = (0, "") if record is None else (record.version, thread_of(record.data).inc)
-        born: list[Change] = [Put(THREAD, quoted(thread_id), pack(thread), expect=expect)]
+        born: list[Change] = [Put(THREAD, key, pack(thread), expect=expect)]
         if old:
             born.append(left(old, OF_THREAD))
         if self.options.checkpoint_ttl is not None:
-            born.append(Put(THREADS, timed(now, thread_id), thread_id.encode()))
-        return ThreadState(thread, Bump(thread.inc, now), 0), born, old
+            born.append(Put(THREADS, timed(last_put, thread.thread_id), thread.thread_id.encode()))
+        return born, old
+
+    async def adoption(self, thread: Thread, bump: Bump) -> list[Change]:
+        """The changes that make a thread of another store one of this, with what it keeps of its own time."""
+        whole = Put(BUMP, quoted(thread.thread_id), pack(bump), expect=0, expires_at=self.thread_expiry(bump))
+        born, _ = await self._births(thread, bump.last_put)
+        return [whole, *born]
 
     def _remembered(self, thread_id: str) -> ThreadState | None:
         with self._known_lock:
@@ -302,18 +363,3 @@ def shown_thread(state: ThreadState) -> dict[str, Any]:
 
 def _restless(thread_id: str) -> StorageConflictError:
     return StorageConflictError(f"the thread {thread_id!r} changed {TRIES} times in a row", operation="put")
-
-
-async def copy_space(source: RecordStore, space: str, target: RecordStore, new: str) -> None:
-    """Copies all records of a space into another one."""
-    after = ""
-    while found := await source.scan(space, after=after, limit=SLICE):
-        puts = [Put(new, one.key, one.data, expires_at=one.expires_at) for one in found]
-        while puts:
-            fitting, size = 0, 0
-            while fitting < len(puts) and (not fitting or size + len(puts[fitting].data) <= MAX_COMMIT):
-                size += len(puts[fitting].data)
-                fitting += 1
-            await target.commit(puts[:fitting])
-            puts = puts[fitting:]
-        after = found[-1].key

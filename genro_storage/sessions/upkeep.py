@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from ..exceptions import VersionConflictError
 from ..records.base import Change, Delete, Put, Record
-from .garbage import collect
+from .drafts import disown_old
 from .keys import ACTIVE, EXPIRY, GARBAGE, HOT, META, SWEEP, THREADS, number, quoted, timed
 from .listing import Listing
 from .models import hot_of
@@ -49,10 +49,11 @@ class Upkeep(Listing, Threads):
         """Removes what has expired and finishes what deletions left; safe at any time."""
         report = SweepReport(sessions=await self._swept(EXPIRY, self.records.clock()))
         report.threads = await self._swept_threads(self.records.clock())
+        await disown_old(self.records)
         after = ""
         while entries := await self.records.scan(GARBAGE, after=after, limit=SLICE):
             for entry in entries:
-                report.remains += await collect(self.records, entry.data)
+                report.remains += await self.collect(entry.data)
             after = entries[-1].key
         while removed := await self.records.sweep(SLICE):
             report.records += removed

@@ -1,7 +1,9 @@
-"""Sessions, conversations and checkpoints beside what people use: `python benchmarks/sessions.py [ROW …]`.
+"""Sessions, conversations and checkpoints beside what people use: `python benchmarks/sessions.py --servers`.
 
-`--postgres URL` and `--redis URL` add those rows; peers that are not installed are left out (pip install aiosqlite
-openai-agents sqlalchemy langgraph-checkpoint-sqlite asyncpg redis).
+`--servers` starts PostgreSQL and Redis with durable settings; `--postgres URL` and `--redis URL` take those that run.
+Peers: pip install aiosqlite openai-agents sqlalchemy langgraph-checkpoint-sqlite langgraph-checkpoint-postgres
+"psycopg[binary,pool]" asyncpg redis; a row says so where its peer is not there. aiecs pins an openai of its own: it is
+asked in the interpreter that `--aiecs PYTHON` names, where `pip install aiecs==2.2.0` was done.
 Medians of alternating runs in one process; the durability is equal on both sides. Exit code 1: a bar is missed.
 `--write` puts the table into docs/benchmarks.rst.
 """
@@ -11,17 +13,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
-import json
 import os
 import platform
 import statistics
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from session_peers import Aiecs, Alchemy, HandFile, HandPostgres, HandRedis, HandSQLite, runs
 
 from genro_storage import StorageManager
 from genro_storage.sessions import (
@@ -36,20 +41,33 @@ ROUNDS = 3
 WIDE = 32
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.rst"
 BEGIN, END = ".. session figures, written by benchmarks/sessions.py", ".. end of session figures"
-LIBRARIES = ("aiosqlite", "openai-agents", "sqlalchemy", "langgraph-checkpoint-sqlite", "asyncpg", "redis")
+LIBRARIES = (
+    "aiosqlite",
+    "openai-agents",
+    "sqlalchemy",
+    "langgraph-checkpoint-sqlite",
+    "langgraph-checkpoint-postgres",
+    "psycopg",
+    "asyncpg",
+    "redis",
+)
 
 Call = Callable[[int], Awaitable[object]]
 
 
 class Row(NamedTuple):
-    """A measured row: figures are operations per second (or bytes, where less is better)."""
+    """A row: operations per second (or bytes, where less is better); without figures the peer was not there."""
 
     name: str
     peer: str
-    ours: float
-    theirs: float
     bar: float
+    ours: float = 0
+    theirs: float = 0
     less: bool = False
+
+    @property
+    def measured(self) -> bool:
+        return bool(self.theirs)
 
     @property
     def ratio(self) -> float:
@@ -57,6 +75,8 @@ class Row(NamedTuple):
 
     @property
     def held(self) -> bool:
+        if not self.measured:
+            return False
         return self.ratio <= self.bar if self.less else self.ratio >= self.bar
 
 
@@ -75,141 +95,24 @@ async def speed(call: Call, count: int, tasks: int) -> float:
 
 async def beside(name: str, peer: str, bar: float, ours: Call, theirs: Call, count: int, tasks: int) -> Row:
     """Both, in turns, each call with numbers of its own."""
+
+    def timed(call: Call) -> Callable[[int], Awaitable[float]]:
+        return lambda turn: speed(lambda number: call(turn * count + number), count, tasks)
+
+    return await in_turns(name, peer, bar, timed(ours), timed(theirs))
+
+
+async def in_turns(
+    name: str, peer: str, bar: float, ours: Callable[[int], Awaitable[float]], theirs: Callable[[int], Awaitable[float]]
+) -> Row:
+    """Medians of both; they tell their speed in a turn."""
     figures: tuple[list[float], list[float]] = [], []
     for turn in range(ROUNDS + 1):
-        for side, call in zip(figures, (ours, theirs), strict=True):
-            found = await speed(lambda number, call=call, turn=turn: call(turn * count + number), count, tasks)
+        for side, told in zip(figures, (ours, theirs), strict=True):
+            found = await told(turn)
             if turn:  # the first one warms up
                 side.append(found)
-    return Row(name, peer, statistics.median(figures[0]), statistics.median(figures[1]), bar)
-
-
-def runs() -> str:
-    return uuid.uuid4().hex[:8]
-
-
-# --- peers written by hand ---
-
-
-class HandSQLite:
-    """Two tables as anybody would write them, `synchronous=FULL` in WAL mode."""
-
-    async def open(self, path: str) -> HandSQLite:
-        import aiosqlite
-
-        self.db = await aiosqlite.connect(path, isolation_level=None)
-        for statement in (
-            "PRAGMA journal_mode=WAL",
-            "PRAGMA synchronous=FULL",
-            "CREATE TABLE s(id TEXT PRIMARY KEY, user TEXT, created REAL, status TEXT, metadata TEXT, n INT DEFAULT 0)",
-            "CREATE INDEX s_user ON s(user)",
-            "CREATE INDEX s_created ON s(created)",
-            "CREATE TABLE m(id INTEGER PRIMARY KEY, sid TEXT, role TEXT, content TEXT, ts REAL)",
-            "CREATE INDEX m_sid ON m(sid, id)",
-        ):
-            await self.db.execute(statement)
-        return self
-
-    async def create(self, name: str) -> None:
-        row = (name, "u", time.time(), "active", json.dumps({"a": 1}))
-        await self.db.execute("INSERT INTO s(id, user, created, status, metadata) VALUES (?, ?, ?, ?, ?)", row)
-
-    async def get(self, name: str) -> dict[str, Any] | None:
-        async with self.db.execute("SELECT * FROM s WHERE id=?", (name,)) as found:
-            row = await found.fetchone()
-        return row and {
-            "id": row[0],
-            "user": row[1],
-            "created": row[2],
-            "status": row[3],
-            "metadata": json.loads(row[4]),
-        }
-
-    async def append(self, name: str, text: str) -> None:
-        row = (name, "user", text, time.time())
-        await self.db.execute("INSERT INTO m(sid, role, content, ts) VALUES (?, ?, ?, ?)", row)
-
-    async def latest(self, name: str) -> list[dict[str, Any]]:
-        sql = "SELECT role, content, ts FROM m WHERE sid=? ORDER BY id DESC LIMIT 50"
-        async with self.db.execute(sql, (name,)) as found:
-            rows = await found.fetchall()
-        return [{"role": role, "content": content, "timestamp": ts} for role, content, ts in reversed(list(rows))]
-
-    async def count(self, name: str) -> None:
-        await self.db.execute("UPDATE s SET n=n+1 WHERE id=?", (name,))
-
-
-class HandPostgres:
-    """A pool and one statement per call."""
-
-    async def open(self, url: str) -> HandPostgres:
-        import asyncpg
-
-        self.pool = await asyncpg.create_pool(url, min_size=10, max_size=30)
-        self.table = f"hand_{runs()}"
-        async with self.pool.acquire() as db:
-            await db.execute(
-                f"CREATE TABLE {self.table}"
-                "(id TEXT PRIMARY KEY, usr TEXT, created DOUBLE PRECISION, status TEXT, metadata TEXT)"
-            )
-            await db.execute(f"CREATE INDEX ON {self.table}(usr)")
-            await db.execute(f"CREATE INDEX ON {self.table}(created)")
-        return self
-
-    async def create(self, name: str) -> None:
-        async with self.pool.acquire() as db:
-            sql = f"INSERT INTO {self.table} VALUES ($1, $2, $3, $4, $5)"
-            await db.execute(sql, name, "u", time.time(), "active", json.dumps({"a": 1}))
-
-    async def get(self, name: str) -> dict[str, Any]:
-        async with self.pool.acquire() as db:
-            row = await db.fetchrow(f"SELECT * FROM {self.table} WHERE id=$1", name)
-        return dict(row)
-
-
-class HandRedis:
-    """A hash and two sorted sets in one pipeline."""
-
-    async def open(self, url: str) -> HandRedis:
-        import redis.asyncio
-
-        self.db = redis.asyncio.Redis.from_url(url)
-        self.prefix = f"hand{runs()}"
-        return self
-
-    async def create(self, name: str) -> None:
-        now = time.time()
-        async with self.db.pipeline(transaction=True) as pipe:
-            facts = {"user": "u", "created": now, "status": "active", "metadata": json.dumps({"a": 1})}
-            pipe.hset(f"{self.prefix}:{name}", mapping=facts)
-            pipe.zadd(f"{self.prefix}:user:u", {name: now})
-            pipe.zadd(f"{self.prefix}:active", {name: now})
-            await pipe.execute()
-
-    async def get(self, name: str) -> dict[str, Any]:
-        found = await self.db.hgetall(f"{self.prefix}:{name}")
-        return {key.decode(): value.decode() for key, value in found.items()}
-
-
-class HandFile:
-    """A JSON file per session: temporary name, fsync, rename, in a thread."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    async def create(self, name: str) -> None:
-        await asyncio.to_thread(self._create, name)
-
-    def _create(self, name: str) -> None:
-        path = self.folder / f"{name}.json"
-        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-            json.dump({"user": "u", "created": time.time(), "status": "active", "metadata": {"a": 1}}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(f"{path}.tmp", path)
-
-    async def get(self, name: str) -> Any:
-        return await asyncio.to_thread(lambda: json.loads((self.folder / f"{name}.json").read_text()))
+    return Row(name, peer, bar, statistics.median(figures[0]), statistics.median(figures[1]))
 
 
 # --- rows ---
@@ -280,6 +183,7 @@ async def agents(folder: Path, store: SessionStore, text: str) -> AsyncIterator[
         from agents.extensions.memory.sqlalchemy_session import SQLAlchemySession
         from agents.memory.sqlite_session import SQLiteSession
     except ImportError:
+        yield Row("append message", "agents SQLiteSession", 1.1)
         return
     item = {"role": "user", "content": text}
     asynchronous = AsyncSQLiteSession("talk", db_path=str(folder / "async.db"))
@@ -297,15 +201,6 @@ async def agents(folder: Path, store: SessionStore, text: str) -> AsyncIterator[
     yield await beside(
         "append message", "agents SQLAlchemySession", 5, append, lambda number: alchemy.add_items([item]), 100, 1
     )
-
-
-async def served(store: SessionStore, peer: Any, told: str, bars: tuple[float, float]) -> AsyncIterator[Row]:
-    await store.initialize()
-    for tasks, bar, count in ((WIDE, bars[0], 1000), (1, bars[1], 300)):
-        prefix = runs()
-        name = f"create+get session, {store.records.name}, {tasks} tasks"
-        yield await beside(name, told, bar, creating(store, prefix), by_hand(peer, prefix), count, tasks)
-    await store.close()
 
 
 async def mounted(folder: Path) -> AsyncIterator[Row]:
@@ -357,6 +252,7 @@ async def checkpoints(folder: Path) -> AsyncIterator[Row]:
 
         from genro_storage.sessions.langgraph import GenroCheckpointSaver
     except ImportError:
+        yield Row("checkpoint put, 10 KB", "AsyncSqliteSaver", 3)
         return
     for size, count, bars in ((10_000, 200, (3, 3, 0.8, 1.5)), (1_000_000, 40, (0, 0, 0.7, 0.8))):
         async with AsyncSqliteSaver.from_conn_string(str(folder / f"theirs{size}.db")) as theirs:
@@ -412,7 +308,8 @@ async def sizes(folder: Path) -> AsyncIterator[Row]:
                     f"get of the last, {name}", "AsyncSqliteSaver", 0.7, getting_one(ours), getting_one(theirs), 50, 1
                 )
         await store.close()
-        yield Row(f"database size, {name}", "AsyncSqliteSaver", *(float(size_of(path)) for path in paths), bar, True)
+        ours_size, theirs_size = (float(size_of(path)) for path in paths)
+        yield Row(f"database size, {name}", "AsyncSqliteSaver", bar, ours_size, theirs_size, less=True)
 
 
 def getting_one(saver: Any) -> Call:
@@ -437,25 +334,85 @@ async def latest(folder: Path) -> AsyncIterator[Row]:
     await store.close()
 
 
+# --- servers ---
+
+
+async def served(store: SessionStore, peer: Any, told: str, bars: tuple[float, float]) -> AsyncIterator[Row]:
+    for tasks, bar, count in ((WIDE, bars[0], 1000), (1, bars[1], 300)):
+        prefix = runs()
+        name = f"create+get session, {store.records.name}, {tasks} tasks"
+        yield await beside(name, told, bar, creating(store, prefix), by_hand(peer, prefix), count, tasks)
+
+
+async def on_postgres(url: str) -> AsyncIterator[Row]:
+    store = PostgreSQLStorageBackend(url, schema=f"bench_{runs()}")
+    await store.initialize()
+    async for row in served(store, await HandPostgres().open(url), "asyncpg by hand", (0.7, 0.9)):
+        yield row
+    name, prefix = f"create+get session, postgresql, {WIDE} tasks", runs()
+    if installed("sqlalchemy"):
+        alchemy = await Alchemy().open(url)
+        ours, theirs = creating(store, prefix), by_hand(alchemy, prefix)
+        yield await beside(name, "SQLAlchemy 2, asyncpg", 1.5, ours, theirs, 500, WIDE)
+        await alchemy.engine.dispose()
+    else:
+        yield Row(name, "SQLAlchemy 2, asyncpg", 1.5)
+    async for row in postgres_checkpoints(store, url):
+        yield row
+    await store.close()
+
+
+async def postgres_checkpoints(store: SessionStore, url: str) -> AsyncIterator[Row]:
+    told, peer = f"10 KB, postgresql, {WIDE} tasks", "AsyncPostgresSaver"
+    try:
+        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+        from genro_storage.sessions.langgraph import GenroCheckpointSaver
+    except ImportError:
+        yield Row(f"checkpoint put, {told}", peer, 0.8)
+        yield Row(f"checkpoint get, {told}", peer, 1)
+        return
+    async with AsyncPostgresSaver.from_conn_string(url) as plain:
+        await plain.setup()  # its migrations refuse to run in a pipeline
+    async with AsyncPostgresSaver.from_conn_string(url, pipeline=True) as theirs:
+        ours = GenroCheckpointSaver(store)
+        put, get = (putting(ours, 10_000), putting(theirs, 10_000)), (getting(ours), getting(theirs))
+        yield await beside(f"checkpoint put, {told}", peer, 0.8, *put, 300, WIDE)
+        yield await beside(f"checkpoint get, {told}", peer, 1, *get, 300, WIDE)
+
+
+async def on_redis(url: str, aiecs: str | None) -> AsyncIterator[Row]:
+    store = RedisStorageBackend(url, prefix=f"bench{runs()}")
+    await store.initialize()
+    async for row in served(store, await HandRedis().open(url), "redis.asyncio by hand", (0.9, 0.9)):
+        yield row
+    name = f"create+get session, redis, {Aiecs.TASKS} tasks"
+    if aiecs is None:
+        yield Row(name, "aiecs ContextEngine", 1.3)
+    else:
+        peer = await Aiecs().open(aiecs, url)
+
+        async def ours(turn: int) -> float:
+            return await speed(creating(store, runs()), 500, Aiecs.TASKS)
+
+        yield await in_turns(
+            name, f"aiecs {peer.version} ContextEngine", 1.3, ours, lambda turn: peer.speed(500, Aiecs.TASKS)
+        )
+        await peer.close()
+    await store.close()
+
+
 async def rows(options: argparse.Namespace) -> AsyncIterator[Row]:
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         folder = Path(name)
-        async for row in sqlite_sessions(folder):
-            yield row
-        async for row in mounted(folder):
-            yield row
-        async for row in checkpoints(folder):
-            yield row
-        async for row in latest(folder):
-            yield row
+        for some in (sqlite_sessions, mounted, checkpoints, latest):
+            async for row in some(folder):
+                yield row
     if options.postgres:
-        store: SessionStore = PostgreSQLStorageBackend(options.postgres, schema=f"bench_{runs()}")
-        hand: Any = await HandPostgres().open(options.postgres)
-        async for row in served(store, hand, "asyncpg by hand", (0.7, 0.9)):
+        async for row in on_postgres(options.postgres):
             yield row
     if options.redis:
-        store = RedisStorageBackend(options.redis, prefix=f"bench{runs()}")
-        async for row in served(store, await HandRedis().open(options.redis), "redis.asyncio by hand", (0.9, 0.9)):
+        async for row in on_redis(options.redis, options.aiecs):
             yield row
 
 
@@ -477,8 +434,10 @@ def table(results: list[Row]) -> Iterator[str]:
 
 
 def cells_of(row: Row) -> tuple[str, ...]:
-    bound = "≤" if row.less else "≥"
-    return row.name, row.peer, f"{row.ratio:.2f}", f"{bound} {row.bar:.2g}", "" if row.held else "missed"
+    bound = f"{'≤' if row.less else '≥'} {row.bar:.2g}"
+    if not row.measured:
+        return row.name, row.peer, "", bound, "not installed"
+    return row.name, row.peer, f"{row.ratio:.2f}", bound, "" if row.held else "missed"
 
 
 def installed(name: str) -> bool:
@@ -501,21 +460,37 @@ async def measured(options: argparse.Namespace) -> list[Row]:
     results = []
     async for row in rows(options):
         results.append(row)
-        state = "" if row.held else "  MISSED"
-        print(
-            f"{row.name:<58} {row.peer:<26} {row.ours:>10.0f} {row.theirs:>10.0f} {row.ratio:6.2f}{state}", flush=True
-        )
+        figures = "not installed"
+        if row.measured:
+            figures = f"{row.ours:>10.0f} {row.theirs:>10.0f} {row.ratio:6.2f}{'' if row.held else '  MISSED'}"
+        print(f"{row.name:<58} {row.peer:<26} {figures}", flush=True)
     return results
+
+
+def served_by(stack: ExitStack, options: argparse.Namespace) -> None:
+    """Starts the servers that no option names; both answer when a write is on the disk."""
+    from tests.servers.postgres import Postgres
+    from tests.servers.redis import Redis
+
+    if not options.postgres:
+        options.postgres = stack.enter_context(Postgres(durable=True)).url()
+    if not options.redis:
+        options.redis = stack.enter_context(Redis(durable=True)).url()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--postgres", metavar="URL")
     parser.add_argument("--redis", metavar="URL")
+    parser.add_argument("--servers", action="store_true", help="start PostgreSQL and Redis, where no URL is given")
+    parser.add_argument("--aiecs", metavar="PYTHON", help="an interpreter that has aiecs")
     parser.add_argument("--directory", help="where files are made; a real disk, not tmpfs")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.rst")
     options = parser.parse_args()
-    results = asyncio.run(measured(options))
+    with ExitStack() as stack:
+        if options.servers:
+            served_by(stack, options)
+        results = asyncio.run(measured(options))
     if options.write:
         write(results)
     return 0 if all(row.held for row in results) else 1

@@ -18,6 +18,13 @@ class Proven(dict[str, str]):
     """The `hashes` of a `Stat` that its driver itself has held against the bytes it returned or wrote."""
 
 
+class Steady(dict[str, str]):
+    """The empty `hashes` of a `Stat` that held before and after its driver read the bytes: they are one state."""
+
+
+STEADY = Steady()
+
+
 class Stat(Struct, frozen=True, gc=False):
     """Facts about one path, as one request told them; what is not known is None.
 

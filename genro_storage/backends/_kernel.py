@@ -16,9 +16,6 @@ _SYS_OPENAT2 = 437  # the same number on every architecture
 _AT_FDCWD = -100
 _RESOLVE_NO_SYMLINKS = 0x04
 _HOW_ANY = struct.pack("QQQ", _ANY, 0, _RESOLVE_NO_SYMLINKS)
-_HOW_READ = struct.pack(
-    "QQQ", os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS
-)
 _HOW_DIRECTORY = struct.pack("QQQ", _ANY | os.O_DIRECTORY, 0, _RESOLVE_NO_SYMLINKS)
 _AT_EMPTY_PATH = 0x1000
 _RENAME_NOREPLACE = 1
@@ -48,18 +45,12 @@ def open_any(path: str) -> int:
     return fd
 
 
-def open_read(path: str) -> int:
-    """As `open_directory`, of a file to be read."""
-    fd: int = _syscall(_SYS_OPENAT2, _AT_FDCWD, path.encode(_ENCODING, _ERRORS), _HOW_READ, 24)
-    return fd
-
-
 def _no_openat2(path: str) -> int:
     return -1
 
 
 if not sys.platform.startswith("linux") or (_probe := open_directory("/")) < 0:
-    open_directory = open_any = open_read = _no_openat2
+    open_directory = open_any = _no_openat2
 else:
     os.close(_probe)
 

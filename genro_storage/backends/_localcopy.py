@@ -1,14 +1,15 @@
-"""Copies within the local file system: a small file in the fewest steps there are, a large one by the kernel."""
+"""Copies and renames within the local file system: a small file in few steps, a large one by the kernel."""
 
 from __future__ import annotations
 
+import errno
 import os
 
-from ..exceptions import StorageConflictError
+from ..exceptions import StorageConflictError, UnsupportedOperation
 from ..types import Stat, WriteOptions
 from . import _kernel
 from ._localfile import LocalWriter, put_new
-from ._nofollow import KIND, REGULAR, Tree
+from ._nofollow import DIRECTORY, KIND, READ, REGULAR, Tree
 from .base import Tick
 
 SMALL = 1 << 20
@@ -20,41 +21,44 @@ def copy_small(origin: Tree, source_path: str, tree: Tree, path: str, options: W
 
     The kernel's help costs twice as much as reading it and writing it.
     """
-    if "follow" in (origin.links, tree.links) or ".." in source_path or ".." in path:
+    data = _read(origin, source_path)
+    if data is None:
         return None
-    full = tree.absolute(path)
-    slash = full.rfind("/")
-    at = _kernel.open_directory(full[:slash])
-    if at < 0:
-        return None
+    at = None
     try:
-        data = _read(origin.absolute(source_path))
-        if data is None:
-            return None
-        stat = put_new(path, at, full[slash + 1 :], data, options)
-        tick(len(data) if stat is not None else 0)
-        return stat
+        at, name = tree.locate(path)
+        stat = put_new(path, at, name, data, options)
+    except FileNotFoundError:
+        return None  # no directory yet
     finally:
-        os.close(at)
+        tree.leave(at)
+    tick(len(data) if stat is not None else 0)
+    return stat
 
 
-def _read(path: str) -> bytes | None:
-    """All of a small file, in one state of it; None for what else may be there, and for links on the way."""
-    fd = _kernel.open_read(path)
-    if fd < 0:
-        return None
+def _read(tree: Tree, path: str) -> bytes | None:
+    """All of a small file, in one state of it; None for what else may be there."""
+    at, fd = None, -1
     try:
+        at, name = tree.locate(path)
+        fd = os.open(name, READ, dir_fd=at)
         st = os.fstat(fd)
         size = st.st_size
         if st.st_mode & KIND != REGULAR or size > SMALL or st.st_blocks * 512 < size:
             return None
         data = os.pread(fd, size + 1, 0)
         now = os.fstat(fd)
-        if len(data) != size or now.st_mtime_ns != st.st_mtime_ns or now.st_size != size:
-            raise StorageConflictError(CHANGED, retryable=True)
-        return data
+    except OSError:
+        return None
     finally:
-        os.close(fd)
+        tree.leave(at)
+        if fd >= 0:
+            os.close(fd)
+    if data and not size:
+        return None  # a file of /proc, which does not say how much it holds
+    if len(data) != size or now.st_mtime_ns != st.st_mtime_ns or now.st_size != size:
+        raise StorageConflictError(CHANGED, retryable=True)
+    return data
 
 
 def copy_open(fd: int, st: os.stat_result, writer: LocalWriter, tick: Tick) -> Stat:
@@ -65,3 +69,24 @@ def copy_open(fd: int, st: os.stat_result, writer: LocalWriter, tick: Tick) -> S
         raise StorageConflictError(CHANGED, retryable=True)
     writer.wrote(copied)
     return writer.commit()
+
+
+def rename(origin: Tree, source_path: str, tree: Tree, path: str, *, absent: bool) -> None:
+    """A file or a directory, at once; `absent`: unless something has the new name."""
+    with origin.spot(source_path) as (source_at, source_name):
+        # What the rename would refuse is refused before directories are made for it.
+        moved = os.stat(source_name, dir_fd=source_at, follow_symlinks=False)
+        if not source_path or (
+            moved.st_mode & KIND == DIRECTORY and tree.absolute(path).startswith(f"{origin.absolute(source_path)}/")
+        ):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        with tree.spot(path, make=True) as (at, name):
+            try:
+                if absent:
+                    _kernel.rename_absent(source_name, source_at, name, at)
+                else:
+                    os.rename(source_name, name, src_dir_fd=source_at, dst_dir_fd=at)
+            except OSError as error:
+                if error.errno == errno.EXDEV:
+                    raise UnsupportedOperation("these are two file systems") from error
+                raise

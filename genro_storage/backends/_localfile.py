@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from ..exceptions import StorageError
-from ..types import Stat, WriteOptions
+from ..types import STEADY, Stat, WriteOptions
 from . import _kernel
 from ._nofollow import DIRECTORY, KIND, REGULAR
 from .base import check_size, conflict
@@ -36,6 +36,13 @@ def described(path: str, st: os.stat_result, linked: bool = False) -> Stat:
     if kind == DIRECTORY:
         return Stat(path, None, True, linked, st.st_mtime, born, mode=mode & 0o7777)
     return Stat(path, None, False, linked, st.st_mtime, born, mode=mode & 0o7777, is_other=True)
+
+
+def steady(stat: Stat, before: os.stat_result, after: os.stat_result) -> Stat:
+    """`stat`, as `before` gave it, marked where `after` the bytes were read it was still so."""
+    if after.st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
+        return stat
+    return Stat(stat.path, stat.size, False, False, stat.mtime, stat.created, stat.etag, None, STEADY, mode=stat.mode)
 
 
 def etag(st: os.stat_result) -> str:

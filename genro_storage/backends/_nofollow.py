@@ -25,7 +25,7 @@ _STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os
 _BASE = _STEP & ~os.O_NOFOLLOW
 KIND, REGULAR, DIRECTORY, LINK = 0o170000, 0o100000, 0o040000, 0o120000
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RACES = 8
 _LONGEST = 4095  # bytes; what lies deeper can be made segment by segment, but no other program could open it
@@ -58,7 +58,7 @@ class Tree:
         return self._prefix + self.root if self.root else self.base
 
     def locate(self, path: str, *, through: bool = False, make: bool = False) -> tuple[int | None, str]:
-        """Where `path` is: (descriptor of its directory, which the caller closes, and a name in it) or (None, a path).
+        """Where `path` is: (descriptor of its directory, which the caller leaves, and a name in it) or (None, a path).
 
         The last segment may be a link, and is to be opened without following, unless `through`: then the answer is the
         place it leads to. `make`: missing directories above it are made. Raises `StoragePermissionError` for a link
@@ -94,8 +94,7 @@ class Tree:
         try:
             return os.stat(name, dir_fd=at, follow_symlinks=False)
         finally:
-            if at is not None:
-                os.close(at)
+            self.leave(at)
 
     def has(self, path: str) -> bool:
         """Whether anything is there, a link that leads nowhere too."""
@@ -112,13 +111,17 @@ class Tree:
 
     @contextmanager
     def spot(self, path: str, *, through: bool = False, make: bool = False) -> Iterator[tuple[int | None, str]]:
-        """As `locate`, and closes the descriptor."""
+        """As `locate`, and leaves it."""
         at, name = self.locate(path, through=through, make=make)
         try:
             yield at, name
         finally:
-            if at is not None:
-                os.close(at)
+            self.leave(at)
+
+    def leave(self, at: int | None) -> None:
+        """Closes what `locate` opened."""
+        if at is not None:
+            os.close(at)
 
     def open_file(self, path: str) -> tuple[int, os.stat_result]:
         """The descriptor of a regular file, links followed as far as allowed, and its facts."""
@@ -131,14 +134,13 @@ class Tree:
                     continue
                 if kind != REGULAR:
                     refuse(st)
-                fd = os.open(name, _READ, dir_fd=at)
+                fd = os.open(name, READ, dir_fd=at)
             except OSError as error:
                 if error.errno == errno.ELOOP:
                     continue  # a link since we looked
                 raise
             finally:
-                if at is not None:
-                    os.close(at)
+                self.leave(at)
             try:
                 st = os.fstat(fd)
                 if st.st_mode & KIND != REGULAR:

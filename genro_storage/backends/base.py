@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from functools import cache
 from typing import Any, ClassVar, Self
@@ -103,6 +104,10 @@ class StorageBackend:
         twin = copy(self)
         twin.root = join(self.root, path)
         return twin
+
+    def near(self) -> AbstractContextManager[Self]:
+        """The same storage for one thread and a run of calls, mostly in one directory; what they share stays open."""
+        return nullcontext(self)
 
     def check(self) -> Mapping[str, str]:
         """One real request that shows that the storage answers; returns facts that only it knows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from itertools import islice
 from typing import Any, ClassVar, Literal, Self
@@ -16,7 +17,7 @@ from ..exceptions import (
 from ..paths import Rules, join
 from ..types import PLAIN, Stat, Unfinished, WriteOptions
 from . import _attributes, _kernel, _links
-from ._localcopy import copy_open, copy_small
+from ._localcopy import copy_open, copy_small, rename
 from ._localedit import opened_in_place
 from ._localfile import (
     NAMELESS,
@@ -28,9 +29,11 @@ from ._localfile import (
     read_all,
     read_exactly,
     span,
+    steady,
 )
 from ._localparts import LocalParts, StagedFile, unfinished
-from ._nofollow import DIRECTORY, KIND, LINK, Tree, base_directory, local_features, make_directory
+from ._near import NearTree
+from ._nofollow import KIND, LINK, Tree, base_directory, local_features, make_directory
 from ._staging import fitting
 from .base import PAGE, BackendEditor, StorageBackend, Tick, conflict, no_version, order
 from .options import Context, Octal, Options
@@ -91,6 +94,15 @@ class LocalStorage(StorageBackend):
         twin.root = join(self.root, path, rules=_RULES)
         twin._tree = self._tree.below(twin.root)
         return twin
+
+    @contextmanager
+    def near(self) -> Iterator[Self]:
+        twin = copy(self)
+        twin._tree = tree = NearTree(self._tree)
+        try:
+            yield twin
+        finally:
+            tree.close()
 
     def native_path(self, path: str) -> str:
         """The absolute path as it is written; whether a link stands on it is not asked."""
@@ -189,7 +201,8 @@ class LocalStorage(StorageBackend):
                 raise conflict(if_match, stat.etag)
             size = st.st_size
             if start == 0 and end is None and size:
-                return read_exactly(fd, size, 0), stat
+                data = read_exactly(fd, size, 0)
+                return data, steady(stat, st, os.fstat(fd))
             start, stop = span(size, start, end)
             if stop is None:
                 return read_all(fd, start), stat
@@ -264,8 +277,7 @@ class LocalStorage(StorageBackend):
             self._replaced = stat is None
             return stat
         finally:
-            if at is not None:
-                os.close(at)
+            self._tree.leave(at)
 
     def _writer(self, path: str, options: WriteOptions, named: bool) -> LocalWriter:
         """`named`: where a file is to be replaced, under a hidden name at once; that is soon over and costs less."""
@@ -336,8 +348,7 @@ class LocalStorage(StorageBackend):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
             raise
         finally:
-            if at is not None:
-                os.close(at)
+            self._tree.leave(at)
 
     def mkdir(self, path: str) -> None:
         with self._tree.spot(path) as (at, name):
@@ -355,24 +366,7 @@ class LocalStorage(StorageBackend):
             raise UnsupportedOperation("a rename here does not look at what it replaces")
         if (origin._file_mode, origin._dir_mode) != (self._file_mode, self._dir_mode):
             raise UnsupportedOperation("what is renamed would keep a mode that this mount does not give")
-        with origin._tree.spot(source_path) as (source_at, source_name):
-            # What the rename would refuse is refused before directories are made for it.
-            moved = os.stat(source_name, dir_fd=source_at, follow_symlinks=False)
-            if not source_path or (
-                moved.st_mode & KIND == DIRECTORY
-                and self.native_path(path).startswith(f"{origin.native_path(source_path)}/")
-            ):
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-            with self._tree.spot(path, make=True) as (at, name):
-                try:
-                    if options.if_absent:
-                        _kernel.rename_absent(source_name, source_at, name, at)
-                    else:
-                        os.rename(source_name, name, src_dir_fd=source_at, dst_dir_fd=at)
-                except OSError as error:
-                    if error.errno == errno.EXDEV:
-                        raise UnsupportedOperation("these are two file systems") from error
-                    raise
+        rename(origin._tree, source_path, self._tree, path, absent=options.if_absent)
         return self.stat(path)
 
     def set_mode(self, path: str, mode: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 from msgspec.structs import replace
@@ -163,6 +164,10 @@ class TempBackend(LocalStorage):
         twin = super().rooted(path)
         twin._owns = False
         return twin
+
+    @contextmanager
+    def near(self) -> Iterator[Self]:
+        yield self  # the tree may be another one at any time
 
     @property
     def abilities(self) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from functools import lru_cache
 from queue import Empty, SimpleQueue
@@ -98,7 +98,8 @@ def do_batch(errand: bytes, batch: bytes, again: bool) -> bytes:
 def _done(worker: Worker, action: Action, again: bool) -> Outcome:
     try:
         outcome = worker.settled_before(action) if again else None
-        outcome = outcome or worker(action)
+        if outcome is None:
+            (outcome,) = worker((action,))
     except Exception as error:  # noqa: BLE001 - the engine: whatever it is, the caller must hear of it
         outcome = Outcome(error=error)
     if outcome.error is not None and not isinstance(outcome.error, StorageError):
@@ -135,7 +136,7 @@ class Remote:
     def waiting(self) -> int:
         return len(self._todo)
 
-    def give(self, actions: Iterable[Action]) -> None:
+    def give(self, actions: Sequence[Action]) -> None:
         for action in actions:
             copied = None if self.resume is None else self.resume.settled(action)
             if copied is None:

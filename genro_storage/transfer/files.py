@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -25,7 +26,7 @@ from .flow import Flow
 from .job import Copied, Job
 from .moving import Removal
 from .options import CopyOptions
-from .places import At, both_local, fault, same_place
+from .places import At, both_local, fault, near, same_place
 from .plan import EXISTING, Action
 from .pool import Note, Outcome, is_small
 from .proof import same_bytes
@@ -62,8 +63,20 @@ class Worker:
         self.slow: Callable[[], object] = lambda: None
         """Called from any thread when a storage does not keep up."""
 
-    def __call__(self, action: Action, opened: BackendReader | None = None) -> Outcome:
-        """What came of it; errors of the storages are part of the outcome, others are raised."""
+    def __call__(
+        self, actions: Sequence[Action], opened: BackendReader | None = None
+    ) -> Generator[Outcome, None, None]:
+        """What came of each, in order; errors of the storages are part of the outcome, others are raised.
+
+        `opened`: a reader of the source of the only one.
+        """
+        with near(self._source) as source, near(self._target) as target:
+            here = copy(self)
+            here._source, here._target = source, target
+            for action in actions:
+                yield here._done(action, opened)
+
+    def _done(self, action: Action, opened: BackendReader | None) -> Outcome:
         if self.resume is not None and (copied := self.resume.settled(action)) is not None:
             return self._removed(action, Outcome(copied))
         looked = None if action.doubt is None else self._looked(action)

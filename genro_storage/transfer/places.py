@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from typing import NamedTuple, TypeVar
 
 from .. import paths
@@ -22,6 +25,19 @@ class At(NamedTuple):
     mount: Mount
     path: str
     version: str | None = None
+
+
+@contextmanager
+def near(place: At) -> Iterator[At]:
+    """The place for one thread and a run of calls, of which the driver keeps open what they share."""
+    mount = place.mount
+    with mount.backend.near() as backend:
+        if backend is mount.backend:
+            yield place
+            return
+        twin = copy(mount)
+        twin.backend = backend
+        yield place._replace(mount=twin)
 
 
 def shown(place: Place) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
@@ -44,6 +45,8 @@ class Note(NamedTuple):
 
 
 Result = tuple[Action, Outcome | Note]
+Work = Callable[[Sequence[Action]], Generator[Outcome, None, None]]
+"""What comes of each of some actions, in order; each is begun when its outcome is asked for."""
 
 
 class Pool(Protocol):
@@ -57,7 +60,7 @@ class Pool(Protocol):
     def waiting(self) -> int:
         """Those of them that nobody has begun."""
 
-    def give(self, actions: Iterable[Action]) -> None:
+    def give(self, actions: Sequence[Action]) -> None:
         """Hands over some more."""
 
     def results(self, timeout: float | None) -> list[Result]:
@@ -73,7 +76,7 @@ class Pool(Protocol):
 class Threads:
     """Up to `width` daemon threads."""
 
-    def __init__(self, work: Callable[[Action], Outcome], flow: Flow, width: Width, *, notes: bool = False) -> None:
+    def __init__(self, work: Work, flow: Flow, width: Width, *, notes: bool = False) -> None:
         """`notes`: results also tell when an action begins or is tried again."""
         self._work = work
         self._flow = flow
@@ -93,7 +96,7 @@ class Threads:
     def waiting(self) -> int:
         return len(self._todo)
 
-    def give(self, actions: Iterable[Action]) -> None:
+    def give(self, actions: Sequence[Action]) -> None:
         with self._ready:
             before = len(self._todo)
             self._todo.extend(actions)
@@ -179,18 +182,19 @@ class Threads:
     def _do(self, batch: list[Action]) -> None:
         results: list[Result] = []
         flush = time.monotonic() + FLUSH
-        for action in batch:
-            if self._notes:
-                self._done.put([(action, Note("start"))])
-            try:
-                self._flow.tick()
-                outcome = self._work(action)
-            except BaseException as error:  # noqa: BLE001 - the engine: whatever it is, the caller's thread must hear of it
-                outcome = Outcome(error=error)
-            results.append((action, outcome))
-            if (now := time.monotonic()) >= flush:
-                self._done.put(results)
-                results, flush = [], now + FLUSH
+        with closing(self._work(batch)) as outcomes:
+            for action in batch:
+                if self._notes:
+                    self._done.put([(action, Note("start"))])
+                try:
+                    self._flow.tick()
+                    outcome = next(outcomes)
+                except BaseException as error:  # noqa: BLE001 - the engine: whatever it is, the caller must hear of it
+                    outcome = Outcome(error=error)
+                results.append((action, outcome))
+                if (now := time.monotonic()) >= flush:
+                    self._done.put(results)
+                    results, flush = [], now + FLUSH
         if results:
             self._done.put(results)
 
@@ -206,12 +210,12 @@ class Here:
 
     waiting = under_way = 0
 
-    def __init__(self, work: Callable[[Action], Outcome]) -> None:
+    def __init__(self, work: Work) -> None:
         self._work = work
         self._done: list[Result] = []
 
-    def give(self, actions: Iterable[Action]) -> None:
-        self._done += [(action, self._work(action)) for action in actions]
+    def give(self, actions: Sequence[Action]) -> None:
+        self._done += zip(actions, self._work(actions), strict=True)
         self.under_way = len(self._done)
 
     def results(self, timeout: float | None) -> list[Result]:

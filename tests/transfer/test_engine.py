@@ -6,7 +6,7 @@ import gc
 import json
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -217,7 +217,11 @@ def engine_of(work: Any, report: TransferReport | None = None, width: int = 2, *
     flow, given = Flow(), CopyOptions(**options)
     told = report or TransferReport("copy", "a:", "b:", "")
     teller = Teller(given, told, flow, at(memory_mount()), at(memory_mount()))
-    return Engine(Threads(work, flow, Width(width)), given, told, flow, teller)
+
+    def each(batch: Sequence[Action]) -> Generator[Outcome, None, None]:
+        yield from map(work, batch)
+
+    return Engine(Threads(each, flow, Width(width)), given, told, flow, teller)
 
 
 def actions(count: int) -> Iterator[Action]:

@@ -35,7 +35,7 @@ AZURE = "backends.azure backends._azure.*"
 GCS = "backends.gcs backends._gcs.*"
 DOORS = {
     "msgspec": "*",
-    "fsspec": f"backends.fsspec {S3} backends.gcs backends.azure fs",
+    "fsspec": f"backends.fsspec backends._fsspec_chain {S3} backends.gcs backends.azure fs",
     "adlfs": AZURE,
     "azure": AZURE,
     "gcsfs": GCS,

@@ -9,14 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any, ParamSpec, Self, TypeVar
 
-import fsspec
-from fsspec.asyn import AsyncFileSystem, reset_lock
+from fsspec.asyn import reset_lock
 from msgspec.structs import replace
 
 from ..exceptions import (
-    StorageConfigError,
     StorageConflictError,
-    StorageDriverError,
     StorageExistsError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
@@ -27,10 +24,7 @@ from ..exceptions import (
 )
 from ..types import PLAIN, Features, Stat, WriteOptions
 from ._fsspec import (
-    CACHES,
-    KINDS,
     SPOOL,
-    WRAPPERS,
     Connection,
     FsspecOptions,
     FsspecReader,
@@ -38,9 +32,9 @@ from ._fsspec import (
     Kind,
     Spool,
     mtime_of,
-    protocol_of,
     span,
 )
+from ._fsspec_chain import base_of, file_system, kind_of, protocols
 from .base import BackendReader, BytesReader, StorageBackend, cut, no_version, order
 from .options import Context
 
@@ -84,44 +78,15 @@ class FsspecBackend(StorageBackend):
 
     def kind(self) -> Kind:
         """What is known of the file system, before it is made."""
-        filesystem, url = self.options.filesystem, self.options.url
-        if (filesystem is None) == (url is None):
-            raise StorageConfigError("missing required field: one of 'url' and 'filesystem'")
-        if url is not None:
-            return _kind_of(protocols(url))
-        if not isinstance(filesystem, fsspec.AbstractFileSystem):
-            raise StorageConfigError(f"'filesystem' is a file system of fsspec, not {type(filesystem).__name__}")
-        while protocol_of(filesystem) in WRAPPERS and hasattr(filesystem, "fs"):
-            filesystem = filesystem.fs
-        kind = KINDS.get(protocol_of(filesystem), Kind())
-        return kind._replace(threads=kind.threads or isinstance(filesystem, AsyncFileSystem))
+        return kind_of(self.options)
 
     def connect(self) -> Any:
         """A new file system."""
-        url = self.options.url
-        if url is None:
-            return self.options.filesystem
-        chained = {protocol: {"skip_instance_cache": True} for protocol in protocols(url)[1:]}
-        given = chained | {"skip_instance_cache": True} | self.options.options
-        try:
-            fs, _ = fsspec.core.url_to_fs(str(url), **given)
-        except ImportError as error:
-            raise _absent(protocols(url)[0], error) from error
-        if getattr(fs, "dircache", None) is not None:
-            fs.dircache.use_listings_cache = False
-        return fs
+        return file_system(self.options)
 
     def base(self) -> str:
         """The path in the file system where the mount's root `path` begins; told without connecting."""
-        url = self.options.url
-        if url is None:
-            return str(self.options.filesystem.root_marker)
-        bits = str(url).split("::")
-        shown = next((number for number, name in enumerate(protocols(url)) if name not in CACHES), 0)
-        bit = bits[shown] if "://" in bits[shown] or len(bits) == 1 else f"{bits[shown]}://"
-        cls = fsspec.get_filesystem_class(protocols(url)[shown])
-        path = str(cls._strip_protocol(bit))
-        return path if path[:1] == "/" else f"{cls.root_marker}{path}"
+        return base_of(self.options)
 
     def described(self, path: str, info: Mapping[str, Any]) -> Stat:
         """Facts from what `info` or `ls` say of one path."""
@@ -359,34 +324,6 @@ class FsspecBackend(StorageBackend):
             self._call(self.fs.rm_file, target)
         except Exception:  # noqa: BLE001 - a driver call after another failed: that failure is told
             pass
-
-
-def protocols(url: str) -> list[str]:
-    """The protocols of a URL, outermost first: ``"zip://a::file:///b.zip"`` → ``["zip", "file"]``."""
-    found = []
-    for bit in str(url).split("::"):
-        word = bit if bit.isalnum() and "::" in url else "file"
-        found.append(fsspec.core.split_protocol(bit)[0] or word)
-    return found
-
-
-def _kind_of(chain: Sequence[str]) -> Kind:
-    """The kind of what a chain of protocols shows; one that is not installed → `StorageDriverError`."""
-    classes = []
-    for protocol in chain:
-        try:
-            classes.append(fsspec.get_filesystem_class(protocol))
-        except ImportError as error:
-            raise _absent(protocol, error) from error
-        except ValueError as error:
-            raise StorageConfigError(f"fsspec does not know the protocol '{protocol}'") from error
-    shown = next((number for number, protocol in enumerate(chain) if protocol not in WRAPPERS), 0)
-    kind = KINDS.get(chain[shown], Kind())
-    return kind._replace(threads=kind.threads or issubclass(classes[shown], AsyncFileSystem))
-
-
-def _absent(protocol: str, error: ImportError) -> StorageDriverError:
-    return StorageDriverError(f"the fsspec protocol '{protocol}' needs another package: {error}")
 
 
 def _rebuilt(cls: type[FsspecBackend], options: FsspecOptions, context: Context, root: str) -> FsspecBackend:

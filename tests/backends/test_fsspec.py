@@ -21,7 +21,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from genro_storage import StorageManager
 from genro_storage.backends import _fsspec
-from genro_storage.backends.fsspec import FsspecBackend, FsspecOptions, protocols
+from genro_storage.backends._fsspec_chain import protocols
+from genro_storage.backends.fsspec import FsspecBackend, FsspecOptions
 from genro_storage.exceptions import (
     StorageConfigError,
     StorageDriverError,

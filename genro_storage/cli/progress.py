@@ -86,33 +86,42 @@ class Progress:
         event = self._event
         if event is None or not event.files_total:
             return f"{self._head}  {clock(elapsed)}"[:width]
-        facts = self._counts(event) + self._speed(event, elapsed, quiet)
-        share = share_of(event)
-        if share is not None:
-            facts = [f"{share:4.0%}", *facts]
-        line = "  ".join([self._head, *facts])
+        forms = self._forms(event, elapsed, quiet)
+        line = "  ".join([self._head, *forms[0]])
+        if len(line) > width:
+            narrow = [" ".join([self._head, *(fact.strip() for fact in form)]) for form in forms[1:]]
+            return next((line for line in narrow if len(line) <= width), narrow[-1][:width])
         bar = min(WIDTH, width - len(line) - 2)
+        share = share_of(event)
         if share is not None and bar >= LEAST_BAR:
             filled = round(share * bar)
-            line = "  ".join([self._head, "━" * filled + "─" * (bar - filled), *facts])
+            line = "  ".join([self._head, "━" * filled + "─" * (bar - filled), *forms[0]])
         room = width - len(line) - 2
-        return f"{line}  {fitted(escaped(self._name), room)}" if self._name and room >= LEAST_NAME else line[:width]
+        return f"{line}  {fitted(escaped(self._name), room)}" if self._name and room >= LEAST_NAME else line
 
-    @staticmethod
-    def _counts(event: TransferEvent) -> list[str]:
-        more = "" if event.total_known else "+"
-        told = [f"{event.files_done}/{event.files_total}{more} files"]
-        if event.bytes_total:
-            told.append(f"{human_size(event.bytes_done)}/{human_size(event.bytes_total)}{more}")
-        return told
-
-    @staticmethod
-    def _speed(event: TransferEvent, elapsed: float, quiet: float) -> list[str]:
+    def _forms(self, event: TransferEvent, elapsed: float, quiet: float) -> list[list[str]]:
+        """What is told, all of it first and then less and less."""
+        share, more = share_of(event), "" if event.total_known else "+"
+        head = [] if share is None else [f"{share:4.0%}"]
+        files, time_ = f"{event.files_done}/{event.files_total}{more}", clock(elapsed)
+        if not event.bytes_total:
+            return [[*head, f"{files} files", time_], [*head, files, time_], [*head, time_]]
         rate = event.rate * max(0.0, 1 - quiet / WINDOW)
-        told = [f"{human_size(round(rate))}/s"] if event.bytes_total else []
-        if event.eta is None or not rate or not event.bytes_total:
-            return [*told, clock(elapsed)]
-        return [*told, f"{clock(elapsed)}, {clock(event.eta * event.rate / rate)} left"]
+        done, whole = human_size(event.bytes_done), human_size(event.bytes_total)
+        speed, left, short = f"{human_size(round(rate))}/s", time_, time_
+        if event.eta is not None and rate:
+            rest = clock(event.eta * event.rate / rate)
+            left, short = f"{rest} left", f"-{rest}"
+            time_ = f"{time_}, {left}"
+        return [
+            [*head, f"{files} files", f"{done}/{whole}{more}", speed, time_],
+            [*head, files, f"{done}/{whole}{more}", speed, left],
+            [*head, files, done, speed, left],
+            [*head, files, done, speed, short],
+            [*head, done, speed, short],
+            [*head, speed, short],
+            [*head, short],
+        ]
 
 
 def share_of(event: TransferEvent) -> float | None:

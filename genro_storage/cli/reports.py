@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import StorageError, StorageTransferError
-from .console import Console, escaped
+from .console import Console, escaped, human_size
 from .failures import FAILED, OK, REFUSED, Refused, common_code, local_names
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def tell(console: Console, report: TransferReport, *, every: bool = True) -> int
         elif every:
             console.error(failure.error, "" if failure.error.path else failure.relpath)
     if not console.quiet:
-        console.result(escaped(local_names(str(report))), facts_of_report(report))
+        console.result(escaped(local_names(report.sentence(human_size))), facts_of_report(report))
         if console.verbose and not console.json:
             _details(console, report)
     if report.ok:

@@ -30,8 +30,9 @@ class TransferEvent(Struct, frozen=True, kw_only=True):
     """One thing that happened, and how far the transfer is.
 
     `node` and `dest`: the entry's places, of the kind that the transfer was called with. `attempt`: tries that failed
-    so far. Bytes are those of files to copy, `bytes_done` includes files under way; `total_known`: the plan is
-    complete. `rate`: bytes per second over the last 10 seconds, `eta` and `elapsed` in seconds.
+    so far. Bytes are those of files to copy, without those that prove good enough; `bytes_done` includes files under
+    way. Of a comparison they are those of the files it has seen. `total_known`: the plan is complete. `rate`: bytes per
+    second over the last 10 seconds, `eta` and `elapsed` in seconds.
     """
 
     kind: EventKind
@@ -130,6 +131,9 @@ class Teller:
             self._call(self._options.on_file, action)
 
     def skipped(self, action: Action, reason: str) -> None:
+        if action.kind in ("copy", "link") and self._report.operation != "compare":  # it proved to be good enough
+            self.bytes_total -= _size(action)
+            self._settled -= _size(action)
         self._about("skip", action, reason=reason)
         self._call(self._options.on_skip, action, reason)
 
@@ -192,6 +196,8 @@ class Teller:
 
     @property
     def bytes_done(self) -> int:
+        if self._report.operation == "compare":
+            return self._settled
         return min(self._report.bytes_copied + self._flow.under_way, max(self.bytes_total, self._report.bytes_copied))
 
     def rate(self, now: float) -> float:

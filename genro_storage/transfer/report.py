@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct, field
@@ -164,6 +165,10 @@ class TransferReport(Struct):
         return shown | extra
 
     def __str__(self) -> str:
+        return self.sentence(lambda size: f"{size} bytes")
+
+    def sentence(self, shown: Callable[[int], str]) -> str:
+        """All that counts in one line; `shown` gives a number of bytes its form."""
         comparing = self.operation == "compare"
         what = f"{self.operation}{' (dry run)' if self.dry_run and not comparing else ''}"
         what += f" {self.source} → {self.destination}: "
@@ -171,7 +176,7 @@ class TransferReport(Struct):
             what += f"{self.same} same, {self.differ} differ, {self.only_source} only in the first"
             what += f", {self.only_destination} only in the second"
         else:
-            what += f"{self.files_copied} files, {self.bytes_copied} bytes"
+            what += f"{self.files_copied} file{'' if self.files_copied == 1 else 's'}, {shown(self.bytes_copied)}"
         counts = ((self.files_deleted, "deleted"), (self.files_skipped, "skipped"), (self.failed, "failed"))
         told = [what, *(f"{count} {name}" for count, name in counts if count)]
         return f"{', '.join(told)}{', cancelled' if self.cancelled else ''} in {self.duration:.2f} s"

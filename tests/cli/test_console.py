@@ -96,7 +96,17 @@ def test_the_progress_line() -> None:
     assert progress.text(5, 96) == f"cp  {bar}  {facts}"
     assert progress.text(5, 79) == f"cp  {'━' * 4}{'─' * 4}  {facts}"
     assert progress.text(5, 75) == f"cp  {facts}"
-    assert progress.text(5, 30) == f"cp  {facts}"[:30]
+    for width, shown in {
+        69: f"cp  {facts}",
+        68: "cp 50% 5/10 50.0 MiB/100.0 MiB 10.0 MiB/s 0:05 left",
+        50: "cp 50% 5/10 50.0 MiB 10.0 MiB/s 0:05 left",
+        39: "cp 50% 5/10 50.0 MiB 10.0 MiB/s -0:05",
+        35: "cp 50% 50.0 MiB 10.0 MiB/s -0:05",
+        30: "cp 50% 10.0 MiB/s -0:05",
+        20: "cp 50% -0:05",
+        8: "cp 50% -",
+    }.items():
+        assert progress.text(5, width) == shown
     progress.update(seen(files_done=10, bytes_done=100 << 20, eta=0.0))
     assert progress.text(20, 100).startswith(f"cp  {'━' * 20}  100%  10/10 files  100.0 MiB/100.0 MiB")
 
@@ -111,6 +121,7 @@ def test_progress_of_files_without_bytes() -> None:
     progress = Progress("mv")
     progress.update(seen(bytes_done=0, bytes_total=0, rate=0.0, eta=None))
     assert progress.text(5, 80) == f"mv  {'━' * 10}{'─' * 10}   50%  5/10 files  0:05"
+    assert progress.text(5, 18) == "mv 50% 5/10 0:05"
 
 
 def test_progress_without_news_slows_down() -> None:

@@ -46,7 +46,7 @@ def test_a_file_goes_there_and_back(space: Space, here: Path, cli: Run) -> None:
     os.utime(here / "one.txt", (TIME, TIME))
     ran = cli("cp", "one.txt", space.name("deep/er/two.txt"))
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.startswith(f"copy {here}/one.txt → {space.name('deep/er/two.txt')}: 1 files, 8 bytes")
+    assert ran.out.startswith(f"copy {here}/one.txt → {space.name('deep/er/two.txt')}: 1 file, 8 B in ")
     assert cli("cat", space.name("deep/er/two.txt")).out.encode("utf-8", "surrogateescape") == b"\xff\x00 data\n"
     assert cli("cp", space.name("deep/er/two.txt"), "back.txt").code == 0
     assert (here / "back.txt").read_bytes() == b"\xff\x00 data\n"

@@ -251,3 +251,16 @@ def test_a_raising_callback_stops_all_and_propagates(name: str, error: type[Exce
     assert store.open_writers == 0
     assert no_threads_left()
     assert all(data == b"x" for data in files(there).values())
+
+
+def test_bytes_of_what_stays_are_no_part_of_the_whole(memory: Mount, local: Mount) -> None:
+    for number in range(4):
+        plant(memory, **{f"d__{number}": b"x" * 1000})
+        plant(local, **{f"d__{number}": (b"x" if number else b"y") * 1000})
+    seen: list[transfer.TransferEvent] = []
+    transfer.copy(at(memory, "d"), at(local, "d"), skip="hash", on_event=seen.append)
+    assert (seen[-1].kind, seen[-1].bytes_done, seen[-1].bytes_total) == ("end", 1000, 1000)
+    seen.clear()
+    transfer.compare(at(memory, "d"), at(local, "d"), on_event=seen.append)
+    assert (seen[-1].kind, seen[-1].bytes_done, seen[-1].bytes_total) == ("end", 4000, 4000)
+    assert seen[-1].eta == 0.0

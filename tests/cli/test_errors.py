@@ -258,7 +258,7 @@ def test_a_dead_endpoint(closed_port: int, here: Path, cli: Run, configured: Con
     told(cli("cp", "-", "dead:x", stdin=b"x"), 1, "dead:x", endpoint)
     ran = cli("cp", "-r", "--retries", "0", "d", "dead:d")
     assert (ran.code, endpoint in ran.err, "very-secret" in ran.err) == (1, True, False)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # one second each, and what the machine takes
     assert sorted(os.listdir(here)) == ["d", "f"]
 
 

@@ -26,7 +26,7 @@ def config(tmp_path: Path, configured: Configure) -> Path:
     return configured([
         *({"name": name, "type": "sessions", "path": str(tmp_path / f"{name}.db")} for name in ("sessions", "other")),
         {"name": "brief", "type": "sessions", "path": str(tmp_path / "brief.db"), "session_ttl": 3600},
-        {"name": "flash", "type": "sessions", "path": str(tmp_path / "flash.db"), "session_ttl": 1},
+        {"name": "flash", "type": "sessions", "path": str(tmp_path / "flash.db"), "session_ttl": 3},
     ])  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def test_sweep(config: Path, cli: Run) -> None:
         flash = storage.sessions("flash").sync
         flash.create_session("old", "u")
         flash.add_conversation_message("old", "user", "x")
-        time.sleep(1.1)
+        time.sleep(3.1)
         assert cli(*sweep).report["sessions"] == 1
         assert flash.get_session("old") is None
     assert "removed 0 sessions and 0 threads" in cli("sessions", "sweep", "--mount", "flash").out

@@ -148,7 +148,7 @@ def test_metrics_wait_for_nobody(records: RecordStore) -> None:
         start = time.perf_counter()
         assert store.sync.get_metrics()["approximate_records"] is None
         took.append(time.perf_counter() - start)
-    assert min(took) < 1
+    assert min(took) < 2  # not the seconds that health gives a store
 
 
 def test_what_a_store_warns_of_makes_it_degraded() -> None:

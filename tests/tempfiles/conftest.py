@@ -45,7 +45,7 @@ class Process:
         self.popen.stdin.flush()
 
     def ends(self) -> int:
-        return self.popen.wait(timeout=30)
+        return self.popen.wait(timeout=90)
 
     def kill(self) -> None:
         self.popen.kill()

@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from genro_storage.tempfiles import SweepReport, TempFileManager, crew, removal
+from genro_storage.tempfiles import SweepReport, TempFileManager, crew, removal, sweep
 from genro_storage.tempfiles.identity import Identity, Remover
 from genro_storage.tempfiles.retries import Retries
 
@@ -215,17 +216,19 @@ def test_a_sweep_stops_in_the_middle_and_the_next_goes_on(
     base: Path, dead: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After `timeout`, between two slices: nobody waits for a million files of somebody dead."""
-    with TempFileManager(base, background=False, batch_size=10, threads=1, timeout=0.2) as manager:
+    seconds = [time.monotonic()]
+    with TempFileManager(base, background=False, batch_size=10, threads=1, timeout=20) as manager:
         manager.create_file()
         owners = [dead(100) for _ in range(2)]
         unlink = os.unlink
 
         def slow(name: str, **fds: int) -> None:
-            time.sleep(0.005)
+            seconds[0] += 0.5
             unlink(name, **fds)
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "unlink", slow)
+            patch.setattr(sweep, "time", SimpleNamespace(monotonic=lambda: seconds[0], time=time.time))
             report = manager.sweep()
         assert report[0] == 0
         assert report.failed == {}
@@ -255,8 +258,8 @@ def test_waiting_calls_for_threads_and_computing_does_not(monkeypatch: pytest.Mo
         return len(seen)
 
     assert crowd(0.01, 1) == 1
-    assert 2 <= crowd(0.01, 3) <= 3
-    monkeypatch.setattr(crew, "WAIT", 10)
+    assert 2 <= crowd(0.05, 3) <= 3
+    monkeypatch.setattr(crew, "WAIT", 1000)
     assert crowd(0.001, 3) == 1
 
 

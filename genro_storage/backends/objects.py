@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from ..exceptions import (
     StorageIsADirectoryError,
@@ -14,16 +14,10 @@ from ..exceptions import (
 )
 from ..types import PLAIN, Features, Stat, WriteOptions
 from ._objects import prefix_of
+from ._objectwriter import Target
 from ._pages import Asked, Listing, Page
 from .base import BackendWriter, PartWriter, StorageBackend, Tick
 from .options import Context
-
-
-class Target(Protocol):
-    """The object to be written, as a driver names it."""
-
-    def put(self, data: bytes) -> Stat:
-        """All of it in one request; conditions that do not hold → `StorageExistsError`, `StorageConflictError`."""
 
 
 class ObjectStoreBackend(StorageBackend):

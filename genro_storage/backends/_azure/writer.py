@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from ...exceptions import StorageConflictError, StorageCorruptedError, StorageError, StorageExistsError
 from ...types import Stat, WriteOptions
-from .._rest.proof import check_hashes
-from .._rest.web import Answer, check_process
+from .._objectwriter import ObjectWriter
+from .._rest.web import Answer
 from .._spooled import Spooled
-from ..base import check_size
 from ..handles import Part
 from .client import Client
 from .errors import code_of, status_of
@@ -61,6 +59,15 @@ class Target(NamedTuple):
             raise
         return stat_of(self.path, answer.headers, versions=self.versions)
 
+    def holds(self, data: bytes) -> Stat | None:
+        """Facts of what is there now, if these bytes are."""
+        return self.found(len(data), digest(data).hex())
+
+    def found(self, size: int, md5: str) -> Stat | None:
+        """Facts of what is there now, if it is so many bytes with this MD5."""
+        stat = self.head()
+        return stat if stat is not None and (stat.size, stat.hashes.get("md5")) == (size, md5) else None
+
     def judged(self, error: StorageError) -> StorageError:
         """What a refused write means under its conditions."""
         refused = status_of(error) == 412 or code_of(error) in ("BlobAlreadyExists", "InvalidBlockList")
@@ -75,46 +82,35 @@ class Target(NamedTuple):
         return error
 
 
-class AzureWriter:
-    """Bytes for one blob; nothing is visible before `commit`. Blocks never committed are dropped by Azure in a week."""
+class AzureWriter(ObjectWriter):
+    """A Put Blob, or blocks and their list. Blocks never committed are dropped by Azure in a week."""
 
     def __init__(self, target: Target) -> None:
-        self._target = target
-        self._buffer = bytearray()
+        super().__init__(target)
         self._spool: Spooled | None = None
         """The next block, where it is larger than what is held."""
-        self._written = 0
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._upload = secrets.token_bytes(8)
         self._blocks: list[str] = []
-        self._lost = False
-        self._pid = os.getpid()
-        self._open = True
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Takes all of `data`, whether or not sending a block fails meanwhile."""
-        self._check_open()
-        view = memoryview(data).cast("B")
-        self._written += len(view)
+    @property
+    def part(self) -> int:
+        return BLOCK
+
+    @property
+    def _begun(self) -> bool:
+        return bool(self._blocks) or self._spool is not None
+
+    def _passed(self, view: memoryview) -> None:
         self._md5.update(view)
-        try:
-            while len(self._buffer) + len(view) > BLOCK:
-                room = max(0, BLOCK - len(self._buffer))
-                self._buffer += view[:room]
-                view = view[room:]
-                self._ship()
-        finally:
-            self._buffer += view
 
     def _ship(self) -> None:
         """Moves the beginning of the buffer on: it is a block, or a piece of a larger one."""
         size = BLOCK << (len(self._blocks) // BLOCKS_PER_SIZE)
         if self._spool is None and size <= BLOCK:
-            size = min(size, len(self._buffer))
-            with memoryview(self._buffer) as view, view[:size] as first:
-                block = bytes(first)
+            block = self._first(size)
             self._send(block)
-            del self._buffer[:size]
+            del self._buffer[: len(block)]
             return
         if self._spool is None:
             self._spool = Spooled(size)
@@ -137,35 +133,15 @@ class AzureWriter:
         target.sent(place, {"Content-MD5": b64(digest(block))}, block)
         self._blocks.append(name)
 
-    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
-        self._check_open()
-        check_size(self._target.options.size, self._written)
+    def _judge(self, hashes: Mapping[str, str]) -> None:
         if hashes.get("md5", self._md5.hexdigest()) != self._md5.hexdigest():
             raise StorageCorruptedError(f"the md5 of the bytes is not {hashes['md5']}", retryable=True)
-        stat = self._made(hashes)
-        self._open = False
-        self._buffer = bytearray()
-        return stat
-
-    def _made(self, hashes: Mapping[str, str]) -> Stat:
-        try:
-            return self._complete() if self._blocks else self._put(hashes)
-        except (StorageExistsError, StorageConflictError):
-            # After a lost answer the blob in the way may be our own.
-            found = self._target.head() if self._lost else None
-            if found is not None and (found.size, found.hashes.get("md5")) == (self._written, self._md5.hexdigest()):
-                return found
-            raise
-        except Exception:  # a driver call that was not refused: what it asked for may have been done
-            self._lost = True
-            raise
-
-    def _put(self, hashes: Mapping[str, str]) -> Stat:
-        data = bytes(self._buffer)
-        check_hashes(data, hashes)
-        return self._target.put(data)
 
     def _complete(self) -> Stat:
+        return self._settled(self._listed, lambda: self._target.found(self._written, self._md5.hexdigest()))
+
+    def _listed(self) -> Stat:
+        """All blocks that are left, and the list that makes the blob of them."""
         while self._buffer:
             self._ship()
         self._ship_spooled()
@@ -176,14 +152,6 @@ class AzureWriter:
         answer = target.sent(target.client.blob(target.key, comp="blocklist"), headers, body)
         return written(target.path, self._written, md5, answer.headers, target.options, versions=target.versions)
 
-    def discard(self) -> None:
-        if self._open and self._pid == os.getpid():
-            self._open = False
-            self._buffer = bytearray()
-            if self._spool is not None:
-                self._spool.close()
-
-    def _check_open(self) -> None:
-        if not self._open:
-            raise StorageError("the writer is finished")
-        check_process(self._pid)
+    def _abort(self) -> None:
+        if self._spool is not None:
+            self._spool.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,9 +12,8 @@ from urllib.parse import urlsplit
 from ... import hashing
 from ...exceptions import StorageConflictError, StorageError, StorageExistsError
 from ...types import Stat, WriteOptions
-from .._rest.proof import check_hashes
-from .._rest.web import Answer, check_process
-from ..base import check_size
+from .._objectwriter import ObjectWriter
+from .._rest.web import Answer
 from .client import RESUME, Client
 from .errors import status_of
 from .facts import checked, condition, headers_of, resource_of, stat_of, written
@@ -123,42 +121,34 @@ def _kept(answer: Answer) -> int:
     return int(match[1]) + 1 if match else 0
 
 
-class GcsWriter:
-    """Bytes for one object; nothing is visible before `commit`."""
+class GcsWriter(ObjectWriter):
+    """A PUT or a resumable upload."""
 
     def __init__(self, target: Target) -> None:
-        self._target = target
-        self._buffer = bytearray()
-        self._written = 0
+        super().__init__(target)
         self._upload: Resumable | None = None
         self._hasher = hashing.new("crc32c") if hashing.computable("crc32c") else None
-        self._lost = False
-        self._pid = os.getpid()
-        self._open = True
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Takes all of `data`, whether or not sending a chunk fails meanwhile."""
-        self._check_open()
-        view = memoryview(data).cast("B")
-        self._written += len(view)
+    @property
+    def part(self) -> int:
+        return CHUNK
+
+    @property
+    def _begun(self) -> bool:
+        return self._upload is not None
+
+    def _passed(self, view: memoryview) -> None:
         if self._hasher is not None:
             self._hasher.update(view)
-        try:
-            while len(self._buffer) + len(view) > CHUNK:
-                room = max(0, CHUNK - len(self._buffer))
-                self._buffer += view[:room]
-                view = view[room:]
-                self._ship(None)
-        finally:
-            self._buffer += view
 
-    def _ship(self, total: int | None) -> Stat | None:
+    def _ship(self) -> None:
+        self._shipped(None)
+
+    def _shipped(self, total: int | None) -> Stat | None:
         """Sends the first chunk of the buffer; what the server has is taken from it."""
         upload = self._started()
         offset = upload.confirmed
-        size = len(self._buffer) if total is not None else CHUNK
-        with memoryview(self._buffer) as view, view[:size] as first:
-            chunk = bytes(first)
+        chunk = self._first(len(self._buffer) if total is not None else CHUNK)
         try:
             return upload.send(chunk, offset, total, self._crc32c() if total is not None else {})
         except StorageError as error:
@@ -179,45 +169,15 @@ class GcsWriter:
             return {}
         return {"x-goog-hash": f"crc32c={base64.b64encode(bytes.fromhex(self._hasher.hexdigest())).decode()}"}
 
-    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
-        self._check_open()
-        check_size(self._target.options.size, self._written)
-        stat = self._put(hashes) if self._upload is None else self._complete()
-        self._open = False
-        self._buffer = bytearray()
-        return stat
-
     def _complete(self) -> Stat:
         while True:
             before = self._upload.confirmed if self._upload is not None else 0
-            stat = self._ship(self._written)
+            stat = self._shipped(self._written)
             if stat is not None:
                 return stat
             if self._upload is None or self._upload.confirmed == before:
                 raise StorageError("the server takes no more of this upload", retryable=True)
 
-    def _put(self, hashes: Mapping[str, str]) -> Stat:
-        data = bytes(self._buffer)
-        check_hashes(data, hashes)
-        try:
-            return self._target.put(data)
-        except (StorageExistsError, StorageConflictError):
-            # After a lost answer the object in the way may be our own.
-            if self._lost and (stat := self._target.holds(data)):
-                return stat
-            raise
-        except Exception:  # a driver call that was not refused: what it asked for may have been done
-            self._lost = True
-            raise
-
-    def discard(self) -> None:
-        if self._open and self._pid == os.getpid():
-            self._open = False
-            self._buffer = bytearray()
-            if self._upload is not None:
-                self._upload.cancel()
-
-    def _check_open(self) -> None:
-        if not self._open:
-            raise StorageError("the writer is finished")
-        check_process(self._pid)
+    def _abort(self) -> None:
+        if self._upload is not None:
+            self._upload.cancel()

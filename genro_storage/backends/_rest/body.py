@@ -11,8 +11,8 @@ from urllib3 import exceptions as http
 
 from ...exceptions import StorageError, StorageUnavailableError
 from ...types import Stat
+from .._objectwriter import check_process
 from ..base import cut
-from .web import check_process
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 

@@ -171,12 +171,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def check_process(pid: int) -> None:
-    """An open file does not survive a fork: its connection belongs to the parent."""
-    if pid != os.getpid():
-        raise StorageError("this file was opened before the process forked; open it again")
-
-
 _live: weakref.WeakSet[Web] = weakref.WeakSet()
 _inherited: list[Any] = []
 

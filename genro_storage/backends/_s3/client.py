@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from msgspec import field
 
-from ...exceptions import StorageError, StorageTimeoutError
+from ...exceptions import StorageTimeoutError
+from .._objectwriter import check_process
 from ..options import NetworkOptions, Secret
 from .plain import Plain
 
@@ -290,12 +291,6 @@ class Connection:
             )
             self._fs.retries = 1
         return self._fs
-
-
-def check_process(pid: int) -> None:
-    """An open file does not survive a fork: its connection belongs to the parent."""
-    if pid != os.getpid():
-        raise StorageError("this file was opened before the process forked; open it again")
 
 
 class Lease:

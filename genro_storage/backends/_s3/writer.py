@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from ... import hashing
 from ...exceptions import (
     StorageConflictError,
-    StorageCorruptedError,
     StorageError,
     StorageExistsError,
     UnsupportedOperation,
 )
 from ...types import Stat, WriteOptions
+from .._objectwriter import ObjectWriter
 from .._spooled import Spooled
-from ..base import check_size
-from .client import Answer, Connection, check_process, spawn
+from .client import Answer, Connection, spawn
 from .errors import answered, code_of, status_of
 from .facts import Checksums, common, conditions, stat_of, written, written_as
 from .reader import fetched
@@ -209,33 +206,22 @@ class Multipart:
         await self._upload.aborting()
 
 
-class S3Writer:
-    """Bytes for one object; nothing is visible before `commit`, and what is dropped without it is removed."""
+class S3Writer(ObjectWriter):
+    """A PUT or an upload in parts; what is dropped without an end is removed."""
 
     def __init__(self, target: Target) -> None:
-        self._target = target
-        self._buffer = bytearray()
+        super().__init__(target)
         self._spool: Spooled | None = None
         """The next part, where it is larger than what is held."""
-        self._written = 0
         self._upload: Multipart | None = None
-        self._lost = False
-        self._pid = os.getpid()
-        self._open = True
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Takes all of `data`, whether or not sending a part fails meanwhile."""
-        self._check_open()
-        view = memoryview(data).cast("B")
-        self._written += len(view)
-        try:
-            while len(self._buffer) + len(view) > PART:
-                room = max(0, PART - len(self._buffer))
-                self._buffer += view[:room]
-                view = view[room:]
-                self._ship()
-        finally:
-            self._buffer += view
+    @property
+    def part(self) -> int:
+        return PART
+
+    @property
+    def _begun(self) -> bool:
+        return self._upload is not None
 
     def _ship(self) -> None:
         """Moves the beginning of the buffer on: it is a part, or a piece of a larger one."""
@@ -244,10 +230,8 @@ class S3Writer:
         upload = self._upload
         if self._spool is None and upload.part_size <= PART:
             upload.settle()
-            size = min(PART, len(self._buffer))
-            with memoryview(self._buffer) as view, view[:size] as first:
-                part = bytes(first)
-            del self._buffer[:size]
+            part = self._first(PART)
+            del self._buffer[: len(part)]
             upload.start(part)
             return
         if self._spool is None:
@@ -263,14 +247,6 @@ class S3Writer:
         if spool is not None:
             self._upload.start(spool)
 
-    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
-        self._check_open()
-        check_size(self._target.options.size, self._written)
-        stat = self._put(hashes) if self._upload is None else self._complete()
-        self._open = False
-        self._buffer = bytearray()
-        return stat
-
     def _complete(self) -> Stat:
         assert self._upload is not None
         while self._buffer:
@@ -279,42 +255,12 @@ class S3Writer:
             self._ship_spooled()
         return self._upload.complete()
 
-    def _put(self, hashes: Mapping[str, str]) -> Stat:
-        data = bytes(self._buffer)
-        _check_hashes(data, hashes)
-        try:
-            return self._target.put(data)
-        except (StorageExistsError, StorageConflictError):
-            # After a lost answer the object in the way may be our own.
-            if self._lost and (stat := self._target.holds(data)):
-                return stat
-            raise
-        except Exception:  # a driver call that was not refused: what it asked for may have been done
-            self._lost = True
-            raise
-
-    def discard(self) -> None:
-        if self._open and self._pid == os.getpid():
-            self._open = False
-            self._buffer = bytearray()
-            if self._spool is not None:
-                self._spool.close()
-            if self._upload is not None:
-                self._upload.abort()
-
-    def _check_open(self) -> None:
-        if not self._open:
-            raise StorageError("the writer is finished")
-        check_process(self._pid)
+    def _abort(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
+        if self._upload is not None:
+            self._upload.abort()
 
     def __del__(self) -> None:
         if getattr(self, "_open", False) and self._pid == os.getpid() and self._upload is not None:
             self._upload.abandon()
-
-
-def _check_hashes(data: bytes, hashes: Mapping[str, str]) -> None:
-    for algorithm, expected in hashes.items():
-        hasher = hashing.new(algorithm)
-        hasher.update(data)
-        if hasher.hexdigest() != expected:
-            raise StorageCorruptedError(f"the {algorithm} of the bytes is not {expected}", retryable=True)

@@ -31,7 +31,7 @@ class AgentsSession:
         return [message["content"] for message in history]
 
     async def add_items(self, items: Sequence[Any]) -> None:
-        """Appends items; each 400 are stored together or not at all."""
+        """Appends items; each 500 are stored together or not at all."""
         told = [{"role": _role_of(item), "content": item} for item in items]
         for start in range(0, len(told), ATOMIC):
             try:

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..exceptions import RecordTooLargeError, SessionNotFoundError, StorageConflictError
-from ..records.base import Delete
+from ..records.base import MAX_CHANGES, MAX_COMMIT, Delete
 from . import codec
 from .keys import HOT, judged_id, messages, number, quoted
 from .lanes import TRIES, Delta, Edited, State, pause
@@ -17,8 +17,10 @@ from .lifecycle import Lifecycle
 from .models import hot_of, packed_message, shown_messages
 from .shared import HEAVY, judged_limit, judged_metadata
 
-ATOMIC = 400
+ATOMIC = 500
 """Messages of one `append_messages` that are stored together or not at all."""
+_ROOM = 1 << 20
+"""Bytes of a commit that are not messages."""
 _ROLE = 64
 _NOTHING = codec.encode({})
 _FIELDS = frozenset({"role", "content", "metadata"})
@@ -47,13 +49,20 @@ class Conversations(Lifecycle):
     async def append_messages(self, session_id: str, messages: Sequence[Mapping[str, Any]]) -> int:
         """Appends dicts ``{role, content, metadata?}``; returns the number of the last one.
 
-        All are judged before the first is stored; each 400 are stored together or not at all.
+        All are judged before the first is stored; each 500 are stored together or not at all.
+
+        Raises:
+            RecordTooLargeError: a message above `max_message` bytes, or 500 above 127 MiB together.
         """
         judged_id(session_id, "session_id")
         judged = [await self._message(**_fields(given), name=f"messages[{at}].") for at, given in enumerate(messages)]
-        last = 0
-        for start in range(0, len(judged), ATOMIC):
-            batch = judged[start : start + ATOMIC]
+        last, batches = 0, [judged[start : start + ATOMIC] for start in range(0, len(judged), ATOMIC)]
+        for batch in batches:
+            if sum(map(len, batch)) > MAX_COMMIT - _ROOM:
+                raise RecordTooLargeError(
+                    f"{len(batch)} messages to be stored together have {sum(map(len, batch))} bytes"
+                )
+        for batch in batches:
             last = await self._appended(session_id, batch) + len(batch) - 1
         return last if judged else await self._last(session_id)
 
@@ -70,7 +79,9 @@ class Conversations(Lifecycle):
             return []
         hot = hot_of(record.data)
         end = hot.last_seq + 1 if before_seq is None else min(before_seq, hot.last_seq + 1)
-        first = hot.first_seq if limit is None else max(hot.first_seq, end - limit)
+        kept = self.options.conversation_limit
+        oldest = hot.first_seq if kept is None else max(hot.first_seq, hot.last_seq - kept + 1)
+        first = oldest if limit is None else max(oldest, end - limit)
         if first >= end:
             return []
         space, after, until = messages(hot.inc), number(first - 1), number(end)
@@ -120,6 +131,8 @@ class Conversations(Lifecycle):
         while first is None:
             await self._needed(session_id)
             first = await self.lanes.add(session_id, Delta(messages=tuple(packed)))
+        if self.options.conversation_limit is not None and 2 * len(packed) >= MAX_CHANGES:
+            await self.lanes.add(session_id, Delta())  # the oldest did not fit into the commit with so many new ones
         self.meter.count("genro_sessions_messages_total", len(packed))
         return first
 

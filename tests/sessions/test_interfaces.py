@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -228,6 +229,45 @@ def test_bad_roles(sessions: BlockingSessions, role: str) -> None:
         sessions.add_conversation_message("s", role, "x")
     with pytest.raises(ValueError, match=r"messages\[1\]\.role"):
         sessions.append_messages("s", [{"role": "a", "content": 1}, {"role": role, "content": 2}])
+    assert sessions.get_conversation_history("s") == []
+
+
+def test_five_hundred_messages_are_stored_together(records: RecordStore) -> None:
+    """Whatever call fails, 1,001 of them are there as 0, 500, 1,000 or all."""
+    messages = [{"role": "user", "content": n} for n in range(1001)]
+    plain = SessionStore(records).sync
+    for at in range(1, 6):
+        name = f"s{at}"
+        plain.create_session(name, "u")
+        store = SessionStore(FaultyRecordStore(records, RecordFault(at, times=10**9))).sync
+        with suppress(StorageUnavailableError):
+            store.append_messages(name, messages)
+        stored = [message["content"] for message in plain.get_conversation_history(name, None)]
+        assert stored == list(range(len(stored)))
+        assert len(stored) in (0, 500, 1000, 1001)
+    assert len(stored) == 1001
+
+
+def test_a_limit_is_kept_by_five_hundred_messages_at_a_time(opened: Opened) -> None:
+    store = opened(conversation_limit=600)
+    store.sync.create_session("s", "u")
+    for _ in range(5):
+        store.sync.append_messages("s", [{"role": "user", "content": n} for n in range(500)])
+    assert [one["seq"] for one in store.sync.get_conversation_history("s", None)] == list(range(1901, 2501))
+    exported = store.sync.export_session("s")
+    assert exported is not None
+    assert len(exported["messages"]) == 600
+    assert store.sync.verify().faults == []
+
+
+def test_messages_too_large_together_are_refused_before_any_is_stored(
+    sessions: BlockingSessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genro_storage.sessions.conversations.MAX_COMMIT", 2 << 20)
+    sessions.create_session("s", "u")
+    large = {"role": "user", "content": "x" * 3000}
+    with pytest.raises(RecordTooLargeError, match="500 messages"):
+        sessions.append_messages("s", [*[{"role": "user", "content": "first"}] * 500, *[large] * 500])
     assert sessions.get_conversation_history("s") == []
 
 

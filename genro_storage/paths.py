@@ -218,7 +218,9 @@ def content_type(path: str) -> str:
     """The media type that a name stands for, case-blind; a compressed file is what it is: ``a.csv.gz`` is gzip."""
     name = basename(path).lower()
     first, _, last = name.rpartition(".")
-    if first and last and "." not in first:  # almost every name, and several times faster
+    if not first:
+        return _UNKNOWN_TYPE
+    if last and "." not in first:  # almost every name, and several times faster
         return _type_of("." + last)
     stem, suffix = splitext(name)
     return _type_of(splitext(stem)[1] + suffix) if suffix else _UNKNOWN_TYPE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from . import _kernel
-from ._nofollow import Tree
+from ._nofollow import KIND, READ, REGULAR, Tree
 
 
 class NearTree(Tree):
@@ -38,10 +38,20 @@ class NearTree(Tree):
             return os.stat(name, dir_fd=at, follow_symlinks=False)
 
     def open_file(self, path: str) -> tuple[int, os.stat_result]:
+        at, fd = None, -1
         try:
-            return super().open_file(path)
-        except FileNotFoundError:
-            return self._far.open_file(path)  # the directory may be another one by now
+            at, name = self.locate(path)
+            fd = os.open(name, READ, dir_fd=at)  # without a look before: what is near was listed as a file
+            st = os.fstat(fd)
+            if st.st_mode & KIND == REGULAR:
+                return fd, st
+        except OSError:
+            pass
+        finally:
+            self.leave(at)
+        if fd >= 0:
+            os.close(fd)
+        return self._far.open_file(path)  # the directory may be another one by now, or this is no file
 
     def target(self, path: str, *, parents: bool = True) -> tuple[int | None, str, os.stat_result | None]:
         return self._far.target(path, parents=parents)  # the descriptor will be the caller's

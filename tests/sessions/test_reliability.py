@@ -249,7 +249,9 @@ def test_two_hundred_sessions_of_a_hundred_messages(place: Any) -> None:
     async def all_of_them(store: SessionStore) -> None:
         await asyncio.gather(*(talk(store, number) for number in range(200)))
 
-    with opened(kind, config) as store:
+    # 2,000 at once wait for some connections: on a slow machine longer than a service would want to.
+    patience = {"postgresql": {"acquire_timeout": 300}, "redis": {"timeout": 300}}
+    with opened(kind, config | patience.get(kind, {})) as store:
         store.sync.run(all_of_them(store))
         for number in range(200):
             history = store.sync.get_conversation_history(f"s{number}", None)

@@ -206,7 +206,7 @@ async def agents(folder: Path, store: SessionStore, text: str) -> AsyncIterator[
 async def mounted(folder: Path) -> AsyncIterator[Row]:
     (folder / "mount").mkdir()
     (folder / "json").mkdir()
-    with StorageManager([{"name": "m", "type": "local", "path": str(folder / "mount")}]) as manager:
+    with StorageManager([{"name": "m", "type": "local", "path": str(folder / "mount"), "fsync": True}]) as manager:
         store = MountStorageBackend(manager.node("m:"), exclusive=True)
         await store.initialize()
         prefix = runs()

@@ -11,7 +11,7 @@ from ._mount_log import LostLeaseError, MountLog
 from ._mount_objects import Held
 from .base import MAX_CHANGES, MAX_COMMIT, Change, Delete, Put
 
-FULL = 2048
+FULL = 8192
 """Records that wait to be folded before a commit has to."""
 SLICE = 8
 """Records that are folded before others have their turn."""
@@ -55,6 +55,14 @@ class Engine:
     async def _made_ready(self) -> None:
         async with self._turn:
             await self._ready()
+
+    def waiting(self, names: Sequence[tuple[str, str]]) -> list[Held] | None:
+        """What the log holds of these in memory, from any thread; None if it is not all, or not sure to be ours."""
+        log = self._log
+        if log is None or log.in_doubt:
+            return None
+        found = [held for name in names if (held := log.waiting.get(name)) is not None]
+        return found if len(found) == len(names) else None
 
     async def read(self, space: str, key: str) -> Held | None:
         return await (await self.log()).read(space, key)
@@ -114,8 +122,8 @@ class Engine:
                 batch = self._taken()
                 try:
                     log = await self._ready()
-                    if len(log.waiting) > FULL:
-                        await log.fold(len(log.waiting))
+                    if (above := len(log.waiting) - FULL) > 0:
+                        await log.fold(2 * above)  # sooner or later it is less, and nobody waits for all of it
                     answers = await log.commit([changes for changes, _ in batch])
                 except Exception as error:  # noqa: BLE001 - each caller gets it
                     if isinstance(error, LostLeaseError):

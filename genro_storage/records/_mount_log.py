@@ -18,6 +18,10 @@ from .lease import Lease
 
 KEPT = 16
 """Folded log entries that stay: whoever lists the log while it moves on must not miss its end."""
+REPLAYED = 64
+"""Log entries that are read at once when a log is opened."""
+_STEP = MAX_CHANGES + 1
+"""Versions of one log entry."""
 Name = tuple[str, str]
 
 
@@ -63,25 +67,28 @@ class MountLog:
             if not await self._numbers(f"{last + 1:020}"):
                 break  # an owner that still writes would have gone further
         self._next = last + 2
-        for number in numbers:
-            await self._replay(number, sticky=not in_order)
+        await self._replay_all(numbers, sticky=not in_order)
         if in_order:  # nobody is left whose next number this is
             self._log.append(last + 1)
 
     async def _numbers(self, after: str) -> list[int]:
         return [number for name in await self.objects.names(LOG, after) if (number := seq_of(name))]
 
-    async def _replay(self, number: int, *, sticky: bool) -> None:
-        path = log_path(number)
-        try:
-            data, _ = await self.objects.get(path)
-        except StorageNotFoundError:
+    async def _replay_all(self, numbers: Sequence[int], *, sticky: bool) -> None:
+        for start in range(0, len(numbers), REPLAYED):
+            part = numbers[start : start + REPLAYED]
+            found = await self.objects.look([log_path(number) for number in part])
+            for number, data in zip(part, found, strict=True):
+                self._replay(number, data, sticky=sticky)
+
+    def _replay(self, number: int, data: bytes | None, *, sticky: bool) -> None:
+        if data is None:
             # The owner before folded it meanwhile, and all before it: what was read of those may be older than the
             # records, and must not come back.
             self.waiting.clear()
             self._log.clear()
             return
-        entry = entry_of(data, path)
+        entry = entry_of(data, log_path(number))
         if entry.takes_over:
             return
         self._log.append(number)
@@ -137,9 +144,10 @@ class MountLog:
         await self.ready()
         number, view, writes = self._next, dict[Name, Held](), list[Held]()
         answers: list[list[int] | Exception] = []
+        there = await self._look(batch)
         for changes in batch:
             try:
-                await self._judge(changes, view)
+                self._judge(changes, view, there)
             except StorageConflictError as error:
                 answers.append(error)
                 continue
@@ -148,11 +156,22 @@ class MountLog:
             await self._append(number, encoded(LogEntry(self.owner, writes)), writes)
         return answers
 
-    async def _judge(self, changes: Sequence[Change], view: dict[Name, Held]) -> None:
+    async def _look(self, batch: Sequence[Sequence[Change]]) -> dict[Name, Held | None]:
+        """What is at the names of which the changes expect something, in the log or beside it."""
+        names = dict.fromkeys((one.space, one.key) for changes in batch for one in changes if one.expect is not None)
+        there: dict[Name, Held | None] = {name: self.waiting.get(name) for name in names}
+        paths = {name: path_of(*name) for name, held in there.items() if held is None}
+        if paths:
+            found = await self.objects.look(list(paths.values()))
+            for (name, path), data in zip(paths.items(), found, strict=True):
+                there[name] = None if data is None else record_of(data, path)
+        return there
+
+    def _judge(self, changes: Sequence[Change], view: dict[Name, Held], there: dict[Name, Held | None]) -> None:
         for index, change in enumerate(changes):
             if change.expect is None:
                 continue
-            held = view.get((change.space, change.key)) or await self.read(change.space, change.key)
+            held = view.get((change.space, change.key)) or there[change.space, change.key]
             living = held is not None and held.data is not None
             if held is not None and held.expires_at is not None and held.expires_at <= self.clock():
                 living = False
@@ -164,7 +183,7 @@ class MountLog:
         """The version of one change, which joins the writes of its entry."""
         if type(change) is Check:
             return change.expect
-        version = number * (MAX_CHANGES + 1) + len(writes)
+        version = number * _STEP + len(writes)
         data = change.data if type(change) is Put else None
         expires_at = change.expires_at if type(change) is Put else None
         held = Held(change.space, change.key, version, expires_at, data)
@@ -210,7 +229,7 @@ class MountLog:
     # --- folding ---
 
     async def fold(self, most: int) -> None:
-        """Brings at most that many records up to date; when none waits, entries of the log go."""
+        """Brings at most that many records up to date; entries of the log of which none waits go."""
         await self.ready()
         for name in list(self.waiting)[:most]:
             held = self.waiting[name]
@@ -220,8 +239,7 @@ class MountLog:
                 self._lose()
             if self.waiting.get(name) is held:
                 del self.waiting[name]
-        if not self.waiting:
-            await self._forget(keep=KEPT)
+        await self._forget(keep=KEPT)
 
     async def _fold(self, held: Held) -> None:
         path = path_of(held.space, held.key)
@@ -243,7 +261,8 @@ class MountLog:
 
     async def _forget(self, keep: int) -> None:
         """Removes folded entries, oldest first, so that what is left is always the end of the log."""
-        while len(self._log) > keep:
+        needed = min((held.version for held in self.waiting.values()), default=self._next * _STEP) // _STEP
+        while len(self._log) > keep and self._log[0] < needed:
             await self.objects.delete(log_path(self._log[0]))
             del self._log[0]
 

@@ -27,6 +27,9 @@ class Objects(Protocol):
     async def get(self, path: str) -> tuple[bytes, str]:
         """(bytes, etag); missing → `StorageNotFoundError`."""
 
+    async def look(self, paths: Sequence[str]) -> list[bytes | None]:
+        """The bytes of each, None where nothing is; read in any order, at once if that is faster."""
+
     async def create(self, path: str, data: bytes) -> str:
         """The etag of a new object; something is there → `StorageExistsError`."""
 

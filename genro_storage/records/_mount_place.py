@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from .._bridge import Workers
 from ..exceptions import (
@@ -19,11 +20,24 @@ from ..types import PLAIN, WriteOptions
 if TYPE_CHECKING:
     from ..mount import Mount
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AtOnce:
+    """In the place of `Workers`, for a storage that answers sooner than a thread wakes up: no other is asked."""
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return call(*args, **kwargs)
+
+    def close(self) -> None:
+        """Nothing was begun."""
+
 
 class MountObjects:
-    """`Objects` in `path` of a mount, each call in a thread; without `conditions` none is asked of the storage."""
+    """`Objects` in `path` of a mount, each call by `workers`; without `conditions` none is asked of the storage."""
 
-    def __init__(self, mount: Mount, path: str, workers: Workers, *, conditions: bool) -> None:
+    def __init__(self, mount: Mount, path: str, workers: Workers | AtOnce, *, conditions: bool) -> None:
         self.mount = mount
         self.path = path
         self.workers = workers
@@ -35,6 +49,18 @@ class MountObjects:
     def _get(self, path: str) -> tuple[bytes, str]:
         data, stat = self.mount.get(path)
         return data, stat.etag or ""
+
+    async def look(self, paths: Sequence[str]) -> list[bytes | None]:
+        wanted = [join(self.path, path) for path in paths]
+        if isinstance(self.workers, AtOnce):
+            return [self._found(path) for path in wanted]
+        return await asyncio.gather(*(self.workers.run(self._found, path) for path in wanted))
+
+    def _found(self, path: str) -> bytes | None:
+        try:
+            return self.mount.get(path)[0]
+        except StorageNotFoundError:
+            return None
 
     async def create(self, path: str, data: bytes) -> str:
         options = WriteOptions(if_absent=True) if self.mount.features.if_absent != "none" else PLAIN

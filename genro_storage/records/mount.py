@@ -13,13 +13,15 @@ from ..types import Place
 from ._mount_engine import Engine
 from ._mount_log import MountLog
 from ._mount_objects import RECORDS, Held, folder_of, key_of, path_of, record_of
-from ._mount_place import MountObjects
+from ._mount_place import AtOnce, MountObjects
 from .base import Change, Clock, Record, RecordFeatures, RecordStore, now
 from .lease import Lease
 from .owner import Owner
 
 T = TypeVar("T")
 THREADS = 8
+NEAR = ("local", "memory")
+"""Storages that are asked on the thread of the store's own loop."""
 READ_AT_ONCE = 64
 SWEPT = 1000
 """Objects that one sweep looks at."""
@@ -53,7 +55,8 @@ class MountRecordStore(RecordStore):
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._thread = LoopThread("genro-records-mount")
-        self._workers = Workers(THREADS, "genro-records-mount")
+        near = self.mount.backend.storage_id.partition(":")[0] in NEAR
+        self._workers = AtOnce() if near else Workers(THREADS, "genro-records-mount")
         self._objects = MountObjects(self.mount, self.path, self._workers, conditions=not self.exclusive)
         self._engine: Engine | None = None
         self._unswept: list[str] = []
@@ -61,9 +64,15 @@ class MountRecordStore(RecordStore):
     # --- calls ---
 
     async def _get(self, space: str, key: str) -> Record | None:
+        held = self._waiting([(space, key)])
+        if held is not None:
+            return self._living(held[0])
         return await self._run(lambda engine: self._read(engine, space, key))
 
     async def _get_many(self, keys: Sequence[tuple[str, str]]) -> list[Record | None]:
+        held = self._waiting(keys)
+        if held is not None:
+            return [self._living(one) for one in held]
         return await self._run(lambda engine: self._read_all(engine, keys))
 
     async def _scan(self, space: str, after: str, until: str | None, limit: int | None, reverse: bool) -> list[Record]:
@@ -117,10 +126,17 @@ class MountRecordStore(RecordStore):
         return log
 
     async def _read(self, engine: Engine, space: str, key: str) -> Record | None:
-        held = await engine.read(space, key)
+        return self._living(await engine.read(space, key))
+
+    def _living(self, held: Held | None) -> Record | None:
         if held is None or held.data is None or (held.expires_at is not None and held.expires_at <= self.clock()):
             return None
-        return Record(space, key, held.data, held.version, held.expires_at)
+        return Record(held.space, held.key, held.data, held.version, held.expires_at)
+
+    def _waiting(self, names: Sequence[tuple[str, str]]) -> list[Held] | None:
+        """What was committed a moment ago is read without asking a thread."""
+        engine = self._engine
+        return None if engine is None or self._pid != os.getpid() else engine.waiting(names)
 
     async def _read_all(self, engine: Engine, keys: Sequence[tuple[str, str]]) -> list[Record | None]:
         found: list[Record | None] = []

@@ -283,3 +283,34 @@ def test_exclusive_use(place: StorageNode, tmp_path: Path) -> None:
 def test_options_that_cannot_be(place: StorageNode) -> None:
     with pytest.raises(StorageConfigError):
         MountRecordStore(place, lease=0)
+
+
+def test_what_was_just_committed_is_read_at_once(tmp_path: Path) -> None:
+    """Neither a thread nor the store's own loop is asked for what waits in memory."""
+    store = MountRecordStore(folder(type="local", path=str(tmp_path)), exclusive=True)
+    store.sync.commit([Put("s", "there", b"1"), Put("s", "gone", b""), Put("s", "over", b"", expires_at=1)])
+    store.sync.commit([Delete("s", "gone")])
+
+    async def read() -> None:
+        for key, data in (("there", b"1"), ("gone", None), ("over", None)):
+            call = store.get("s", key)
+            with pytest.raises(StopIteration) as found:
+                call.send(None)
+            assert getattr(found.value.value, "data", None) == data
+
+    asyncio.run(read())
+    store.sync.close()
+
+
+def test_a_load_that_never_ends_folds_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits stays near the limit, and so does the log; no commit waits for all of it to be folded."""
+    monkeypatch.setattr("genro_storage.records._mount_engine.FULL", 20)
+    store = MountRecordStore(folder(type="local", path=str(tmp_path)), exclusive=True)
+    for number in range(200):
+        store.sync.commit([Put("s", f"{number}", b"")])
+        assert store._engine is not None
+        assert store._engine._log is not None
+        assert len(store._engine._log.waiting) <= 22
+    assert len(list((tmp_path / "records" / "log").iterdir())) < 60
+    assert len(store.sync.scan("s")) == 200
+    store.sync.close()

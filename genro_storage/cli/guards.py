@@ -21,14 +21,21 @@ def guard_removal(node: StorageNode) -> None:
         raise Refused(f"'{name_of(node)}' is a root and is not deleted; name what is below it")
     kept = kept_below(node, [*homes(), *here()])
     if kept is not None:
-        raise Refused(f"'{node.resolved_path}' is or holds '{kept}', where you are or live, and is not deleted")
+        raise Refused(f"'{node.resolved_path}' {_keeps(node, kept)} and is not deleted")
 
 
 def guard_clearing(node: StorageNode) -> None:
     """A synchronisation that deletes may fill a mount's root or where you are, but no home or what is above one."""
     kept = kept_below(node, homes())
     if kept is not None:
-        raise Refused(f"'{name_of(node)}' is or holds '{kept}', where you live, and sync --delete does not clear it")
+        raise Refused(f"'{name_of(node)}' {_keeps(node, kept)}, and sync --delete does not clear it")
+
+
+def _keeps(node: StorageNode, kept: Path) -> str:
+    """Why a directory is to stay, in words."""
+    what = "a home directory" if kept in homes() else "the current directory"
+    is_same = os.path.samestat(os.stat(str(node.resolved_path)), kept.stat())
+    return f"is {what}" if is_same else f"holds '{kept}', {what},"
 
 
 def kept_below(node: StorageNode, kept: list[Path]) -> Path | None:

@@ -22,7 +22,7 @@ COMMANDS = {
     "cat": ("reading", "write files to the standard output"),
     "hash": ("reading", "compute hashes, or check them"),
     "stat": ("facts", "show what a storage knows of a file"),
-    "url": ("versions", "print the URL by which others reach a file, signed where the storage signs"),
+    "url": ("versions", "print the URL of a file, signed where the storage signs"),
     "versions": ("versions", "list the versions of a file, go back to one, erase old ones"),
     "mounts": ("facts", "show the mounts"),
     "rm": ("changing", "delete files and directories"),

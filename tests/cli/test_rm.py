@@ -118,8 +118,8 @@ def test_the_guard_knows_a_directory_by_any_mount(tmp_path: Path, here: Path) ->
     config = tmp_path / "c.json"
     config.write_text(f'{{"all": {{"type": "local", "path": "{tmp_path}", "symlinks": "follow"}}}}')
     (tmp_path / "also").symlink_to(tmp_path)
-    assert "where you are or live" in guarded("all:home", config)
-    assert "where you are or live" in guarded("all:also/here", config)
+    assert "a home directory" in guarded("all:home", config)
+    assert "the current directory" in guarded("all:also/here", config)
     assert guarded("all:also", config) == ""
 
 
@@ -127,7 +127,7 @@ def test_the_guard_in_a_directory_that_was_deleted(tmp_path: Path, monkeypatch: 
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    assert "where you are or live" in guarded(str(tmp_path / "home"))
+    assert "a home directory" in guarded(str(tmp_path / "home"))
 
 
 def test_nothing_is_deleted_once_the_guard_refuses_one(cli: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,11 +246,11 @@ def test_a_child_makes_its_own(tmp_path: Path) -> None:
     def hold() -> None:
         with backend._connection.lock:
             held.set()
-            done.wait(10)
+            done.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(10)
+    held.wait(60)
     child = os.fork()
     if child == 0:
         os._exit(0 if backend.get("f")[0] == b"1" else 1)

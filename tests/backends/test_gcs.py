@@ -188,7 +188,7 @@ def test_project_is_sent(proxied: GcsBackend, proxy: FaultProxy) -> None:
 
 
 def test_client_options_reach_urllib3(opened: Open, proxy: FaultProxy) -> None:
-    backend = opened(endpoint=proxy.endpoint, client_options={"headers": {"x-own": "1"}, "maxsize": 1}, timeout=0.5)
+    backend = opened(endpoint=proxy.endpoint, client_options={"headers": {"x-own": "1"}, "maxsize": 1}, timeout=1.5)
     backend.put("f", b"12")
     with closing(backend.reader("f")), pytest.raises(StorageTimeoutError, match="connections are busy"):
         backend.get("f")

@@ -107,7 +107,7 @@ def _obstore_fetched(data: bytes) -> Any:
 
 
 def test_refusals_have_their_class(opened: Open, proxy: FaultProxy) -> None:
-    mount = Mount("m", opened(timeout=0.5), retry=NO_RETRY)
+    mount = Mount("m", opened(timeout=1.5), retry=NO_RETRY)
     mount.put("f", b"1")
     with pytest.raises(StorageNotFoundError, match="No such file"):
         mount.get("absent")

@@ -452,10 +452,10 @@ def test_many_entries_are_quick() -> None:
     backend = MemoryBackend(MemoryOptions())
 
     def fill(start: int) -> float:
-        begin = time.perf_counter()
+        begin = time.thread_time()
         for number in range(start, start + 10_000):
             backend.put(f"d/{number}", b"")
-        return time.perf_counter() - begin
+        return time.thread_time() - begin
 
     first = min(fill(0), fill(10_000))
     for start in range(20_000, 80_000, 10_000):

@@ -20,7 +20,7 @@ from tests.servers.tcpproxy import BlackHole
 MIB = 1 << 20
 WAIT = 0.4
 """The mounts' `connect_timeout`, in seconds."""
-SLACK = 2.0
+SLACK = 15.0
 """Seconds that a loaded machine may take on top."""
 ANSWERED = 10.0
 """`connect_timeout` where somebody answers, however slow the machine."""

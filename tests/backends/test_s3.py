@@ -184,7 +184,7 @@ def test_auto_falls_back_in_every_thread(ministack: S3Endpoint, opened: Open) ->
     start = threading.Barrier(8)
 
     def put(number: int) -> None:
-        start.wait(10)
+        start.wait(60)
         backend.put(f"f{number}", b"1")
 
     with ThreadPoolExecutor(8) as pool:
@@ -237,7 +237,7 @@ def test_version_aware(opened: Open, seaweedfs: S3Endpoint) -> None:
 
 def test_max_connections(proxied: Open, proxy: FaultProxy) -> None:
     """Requests beyond it wait; when readers hold all of them the next one says so instead of waiting for ever."""
-    backend = proxied(max_connections=2, timeout=0.5)
+    backend = proxied(max_connections=2, timeout=3)
     backend.put("f", bytes(3 * MIB))
     first, second = backend.reader("f"), backend.reader("f")
     with pytest.raises(StorageUnavailableError, match="'max_connections'"):

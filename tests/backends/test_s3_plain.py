@@ -157,8 +157,8 @@ def test_what_is_no_listing_is_left_to_the_client(body: bytes) -> None:
 
 @pytest.mark.parametrize("fault", ["refuse", "reset", "truncate", "blackhole", "lose_answer"])
 def test_a_listing_never_ends_early_in_silence(proxied: Open, proxy: FaultProxy, fault: str) -> None:
-    mount = Mount("m", proxied(timeout=0.5, connect_timeout=0.5), retry=NO_RETRY)
-    mount.put("f", b"1")
+    Mount("m", proxied(path=f"one/{fault}")).put("f", b"1")
+    mount = Mount("m", proxied(path=f"one/{fault}", timeout=0.5, connect_timeout=0.5), retry=NO_RETRY)
     getattr(proxy, fault)(times=None)
     with pytest.raises(StorageUnavailableError):
         entries(mount.walk(""))

@@ -80,13 +80,13 @@ def test_a_fork_while_others_connect(opened: Open) -> None:
     start = threading.Barrier(5)
 
     def use(backend: S3Backend) -> None:
-        start.wait(10)
+        start.wait(60)
         backend.put("f", b"1")
 
     threads = [threading.Thread(target=use, args=(backend,)) for backend in backends]
     for thread in threads:
         thread.start()
-    start.wait(10)
+    start.wait(60)
     statuses = in_children(4, lambda number: backends[number].put("child", b"1"))
     for thread in threads:
         thread.join()

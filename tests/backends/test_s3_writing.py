@@ -147,7 +147,7 @@ def test_the_next_part_fills_while_one_is_sent(proxied: Open, proxy: FaultProxy)
     backend.put("warm", b"")
     opened = backend.writer("f")
     opened.write(bytes(5 * MIB))
-    proxy.rtt = 0.5
+    proxy.rtt = 1.5
     sent = threading.Event()
 
     def fill() -> None:
@@ -157,7 +157,7 @@ def test_the_next_part_fills_while_one_is_sent(proxied: Open, proxy: FaultProxy)
 
     thread = threading.Thread(target=fill)
     thread.start()
-    assert sent.wait(5)
+    assert sent.wait(60)
     assert proxy.count("PUT", "partNumber=1") == 0 or proxy.log[-1].status == 0
     thread.join()
     proxy.rtt = 0

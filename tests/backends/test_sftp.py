@@ -376,7 +376,7 @@ def test_connections_are_used_again_and_replaced(backend: SftpBackend, monkeypat
 
 
 def test_no_more_connections_than_allowed(sshd: Sshd) -> None:
-    with closing(made(sshd, max_connections=1, timeout=Duration(1))) as backend:
+    with closing(made(sshd, max_connections=1, timeout=Duration(2))) as backend:
         backend.put("f", bytes(9 << 20))
         reader = backend.reader("f")
         with pytest.raises(StorageUnavailableError, match=r"all 1 connections are in use.*max_connections"):
@@ -421,7 +421,7 @@ def test_it_pickles(backend: SftpBackend) -> None:
 
 
 def test_an_editor_has_a_connection_of_its_own(sshd: Sshd) -> None:
-    with closing(made(sshd, max_connections=1, timeout=0.5)) as backend:
+    with closing(made(sshd, max_connections=1, timeout=2)) as backend:
         backend.put("f", b"0123456789")
         editor = backend.edit("f", "r+")
         with pytest.raises(StorageUnavailableError, match="connections are in use"):

@@ -117,11 +117,11 @@ def test_metrics(base: Path, cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         assert served.stderr
         url = re.search(r"http://\S+", served.stderr.readline())
         assert url
-        with urllib.request.urlopen(url[0], timeout=10) as answer:
+        with urllib.request.urlopen(url[0], timeout=60) as answer:
             assert "version=0.0.4" in answer.headers["Content-Type"]
             assert b"temp_healthy 1\n" in answer.read()
         served.send_signal(signal.SIGTERM)
-        assert served.wait(10) == 143
+        assert served.wait(60) == 143
 
 
 @pytest.mark.parametrize("arguments", [["explode"], ["sweep", "temp", "two"], []])

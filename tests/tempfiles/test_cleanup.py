@@ -170,13 +170,13 @@ def test_deletion_does_not_block_registration(
 
     def slow(*args: object) -> object:
         inside.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return real(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cleanup, "_remove", slow)
     other = threading.Thread(target=manager.clear_all)
     other.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     manager.register_files([a, b])
     go.set()
     other.join()

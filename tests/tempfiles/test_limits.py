@@ -139,7 +139,7 @@ def test_many_threads_do_not_cross_a_limit_together(base: Path) -> None:
         start = threading.Barrier(8)
 
         def create(_: int) -> int:
-            start.wait(10)
+            start.wait(60)
             made = 0
             for _ in range(10):
                 try:

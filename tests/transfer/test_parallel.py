@@ -154,7 +154,7 @@ def test_parts_go_at_once_and_no_more_than_asked(small: dict[str, int], local: M
                     under_way[0] += 1
                     most[0] = max(most[0], under_way[0])
                 if offset < 3 * 64_000:
-                    together.wait(10)
+                    together.wait(60)
                 try:
                     return put(offset, data)
                 finally:

@@ -418,7 +418,7 @@ def test_deletions_one_by_one_are_several_at_once(memory: Mount) -> None:
 
     def meet(name: str, path: str) -> None:
         if name == "delete" and path in ("t/0", "t/1"):
-            two.wait(10)
+            two.wait(60)
 
     store.hook = meet
     assert transfer.sync(at(memory, "d"), at(there, "t"), delete=True).files_deleted == 20

@@ -49,7 +49,13 @@ class SQLiteRecordStore(RecordStore):
         self.writing = writing.Writing(self.file.path, self.clock)
         reading = statements.Reading(self.file.path)
         self._writer = Lane(
-            "genro-sqlite-writer", self.file.connect, self.writing, most=BATCH, count=1, leave=statements.checkpoint
+            "genro-sqlite-writer",
+            self.file.connect,
+            self.writing,
+            most=BATCH,
+            count=1,
+            after=self.writing.tidy,
+            leave=statements.checkpoint,
         )
         self._readers = Lane("genro-sqlite-reader", self.file.connect, reading, most=BATCH, count=self.options.readers)
         self._inline = Seat()

@@ -26,6 +26,8 @@ from ...exceptions import (
 )
 
 LAYOUT = 1
+LOGGED = 1000
+"""Pages in the write-ahead log from which it is brought into the database."""
 OLDEST_SQLITE = (3, 40)
 NETWORK = re.compile(r"nfs\d*|cifs|smb\d*|smbfs|ncpfs|9p|afs|ceph|glusterfs|lustre|fuse|fuse\..*")
 SCHEMA = """
@@ -87,6 +89,9 @@ class DatabaseFile:
             connection.execute(f"PRAGMA synchronous={options.synchronous}")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute(f"PRAGMA journal_size_limit={64 << 20}")
+            connection.execute(
+                f"PRAGMA wal_autocheckpoint={4 * LOGGED}"
+            )  # the writer does it sooner, after its answers
             connection.execute(f"PRAGMA cache_size=-{options.cache_mb * 1024 // (options.readers + 2)}")
         except BaseException:
             connection.close()

@@ -94,9 +94,12 @@ class Lane:
         *,
         most: int,
         count: int,
+        after: Callable[[sqlite3.Connection], object] = lambda connection: None,
         leave: Callable[[sqlite3.Connection], object] = lambda connection: None,
     ) -> None:
+        """`after`: what a thread does when a batch is answered; `leave`: when it ends."""
         self.name = name
+        self.after = after
         self.leave = leave
         self.seats = [Seat() for _ in range(count)]
         self._connect = connect
@@ -195,6 +198,9 @@ def _work(lane: Lane, seat: Seat) -> None:
         lane.serve(seat, jobs)
         answer(jobs)
         del jobs  # while it waits it keeps nothing alive
+        with seat.lock:
+            if seat.connection is not None:
+                lane.after(seat.connection)
     with seat.lock:
         if seat.connection is not None:
             lane.leave(seat.connection)

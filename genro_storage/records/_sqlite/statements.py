@@ -132,10 +132,10 @@ def get_many_small(
     return answered, [found.get(name) for name in keys]
 
 
-def checkpoint(connection: sqlite3.Connection) -> None:
-    """Empties the write-ahead log, unless somebody reads it."""
+def checkpoint(connection: sqlite3.Connection, mode: str = "TRUNCATE") -> None:
+    """Empties the write-ahead log, unless somebody reads it; ``PASSIVE`` waits for nobody."""
     try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
     except sqlite3.OperationalError:  # busy, or the disk is full: what was acknowledged stays in the log
         pass
 

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from ...exceptions import VersionConflictError
 from ..base import Change, Check, Clock, Delete, Put, conflict
-from .file import translated
+from .file import LOGGED, translated
 from .lane import Job
+from .statements import checkpoint
 
 FEW = 8
 """Changes of a commit that is written without looking first; a wrong guess costs them twice."""
@@ -41,6 +42,7 @@ _REPLACE = (
     "WHERE space=? AND key=? AND version=? AND (expires_at IS NULL OR expires_at>?)"
 )
 RESERVED = 1000
+PAGE = 4096
 _RESERVE = "UPDATE meta SET value=value+? WHERE name='rev' RETURNING value"
 _DELETE = "DELETE FROM records WHERE space=? AND key=?"
 _SWEEP = (
@@ -85,6 +87,11 @@ def hoped(connection: sqlite3.Connection, changes: Sequence[Change], moment: int
             return None
         versions.append(version)
     return versions
+
+
+def _pages(changes: Sequence[Change]) -> int:
+    """How many pages of the log they take, about: of the table, of its index, and for what is long."""
+    return 2 * len(changes) + sum([len(change.data) for change in changes if type(change) is Put]) // PAGE
 
 
 def _version(connection: sqlite3.Connection, space: str, key: str, moment: int) -> int:
@@ -232,6 +239,8 @@ class Writing:
         self.fresh = Fresh()
         self.batches = 0
         self.commits = 0
+        self._logged = 0
+        """Pages in the write-ahead log since it was last brought into the database, about."""
 
     def __call__(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
         try:
@@ -250,6 +259,15 @@ class Writing:
             raise
         self.batches += 1
         self.commits += len(jobs)
+        for job in jobs:
+            if type(job.call) is Commit:
+                self._logged += _pages(job.call.changes)
+
+    def tidy(self, connection: sqlite3.Connection) -> None:
+        """Brings the log into the database while nobody waits; SQLite itself would do it within a commit."""
+        if self._logged > LOGGED:
+            self._logged = 0
+            checkpoint(connection, "PASSIVE")
 
     def _alone(self, connection: sqlite3.Connection, job: Job[Any], moment: int) -> bool:
         """Does a single commit of few records as it hopes to, judged by what is changed; False: nothing was done."""

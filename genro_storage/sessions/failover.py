@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from ..exceptions import StorageError, StorageUnavailableError
-from ..records.base import Delete, Put, Record, RecordStore
+from ..records.base import RecordStore
 from .forwarding import Forwarding
+from .graphs import Graph, Header, Value, Write
 from .interfaces import Facts
-from .keys import quoted
-from .migrate import copy_session, copy_thread
+from .keys import by_run
+from .listing import Page
+from .mirror import SESSION, THREAD, Mirror, Named
+from .pruning import Chosen, Found, run_of
 from .store import SessionStore
+from .threads import ThreadState
+from .upkeep import SweepReport
 
 log = logging.getLogger("genro_storage.sessions")
 
+T = TypeVar("T")
 MIRROR_TIMEOUT = 2.0
-SPACE = "mirror"
-"""Where the journal remembers sessions and threads that the fallback may have missed."""
-_PAGE = 500
 
 
 class StorageAdapter(Forwarding):
@@ -28,7 +30,8 @@ class StorageAdapter(Forwarding):
 
     Writes fail while the primary is down. A write that the fallback missed stays in `journal` (a durable record store;
     by default the fallback's own), and the present state of that session or thread is copied once both sides answer.
-    `last_source` says who answered last, `stale_reads` how often it was the fallback.
+    `last_source` says who answered last, `stale_reads` how often it was the fallback. `GenroCheckpointSaver` takes it
+    for a store. `verify` and `rotate` are those of the primary.
     """
 
     def __init__(
@@ -41,13 +44,16 @@ class StorageAdapter(Forwarding):
     ) -> None:
         super().__init__(primary)
         self.primary, self.fallback = primary, fallback
-        self._journal = journal or (None if fallback is None else fallback.records)
-        self._timeout = mirror_timeout
-        self._missed = True  # an earlier process may have left entries
-        self._settling: asyncio.Task[int] | None = None
+        self._mirror = None
+        if fallback is not None:
+            self._mirror = Mirror(primary, fallback, journal or fallback.records, mirror_timeout)
         self.last_source = "primary"
         self.stale_reads = 0
-        self.pending = 0
+
+    @property
+    def pending(self) -> int:
+        """How many entries waited when somebody last looked, up to 500."""
+        return 0 if self._mirror is None else self._mirror.pending
 
     async def initialize(self) -> bool:
         """Opens both; the primary must answer, the fallback may be late."""
@@ -60,22 +66,23 @@ class StorageAdapter(Forwarding):
         return True
 
     async def close(self) -> None:
-        if self._settling is not None:
-            self._settling.cancel()
+        if self._mirror is not None:
+            self._mirror.close()
         await self.primary.close()
         if self.fallback is not None:
             await self.fallback.close()
 
     async def health_check(self) -> Facts:
         told = await self.primary.health_check()
-        pending = await self._pending(_PAGE)
-        told["pending_reconcile"] = None if pending is None else len(pending)
-        self.pending = len(pending or [])
+        told["pending_reconcile"] = 0
         told["last_source"], told["stale_reads"] = self.last_source, self.stale_reads
-        if self.fallback is not None:
+        if self.fallback is not None and self._mirror is not None:
+            waiting = await self._mirror.waiting()
+            told["pending_reconcile"] = None if waiting is None else len(waiting)
+            self._mirror.pending = len(waiting or [])
             side = await self.fallback.health_check()
             told["fallback"] = side["status"]
-            if told["status"] == "healthy" and (pending is None or pending or side["status"] != "healthy"):
+            if told["status"] == "healthy" and (waiting is None or waiting or side["status"] != "healthy"):
                 told["status"] = "degraded"
                 told["warnings"] = [
                     *told["warnings"],
@@ -90,15 +97,7 @@ class StorageAdapter(Forwarding):
 
     async def settle(self) -> int:
         """Copies what the fallback missed from the primary; returns how much still waits."""
-        settled: set[str] = set()
-        while entries := [one for one in await self._pending(_PAGE) or [] if one.key not in settled]:
-            for entry in entries:
-                await self._settle(entry)
-                settled.add(entry.key)
-        rest = await self._pending(_PAGE)
-        self.pending = len(rest or [])
-        self._missed = rest is None or bool(rest)
-        return len(rest or [])
+        return 0 if self._mirror is None else await self._mirror.settle()
 
     # --- reads: fail over only where the primary cannot be reached ---
 
@@ -125,40 +124,72 @@ class StorageAdapter(Forwarding):
         told: list[tuple[Any, ...]] = await self._read("get_writes", thread_id, checkpoint_id)
         return told
 
+    async def batch_get_sessions(self, session_ids: Sequence[str]) -> list[Facts | None]:
+        told: list[Facts | None] = await self._read("batch_get_sessions", session_ids)
+        return told
+
+    async def list_sessions(self, *args: Any, **more: Any) -> Page:
+        told: Page = await self._read("list_sessions", *args, **more)
+        return told
+
+    async def list_task_contexts(self, session_id: str) -> list[Facts]:
+        told: list[Facts] = await self._read("list_task_contexts", session_id)
+        return told
+
+    async def list_threads(self, *args: Any, **more: Any) -> Page:
+        told: Page = await self._read("list_threads", *args, **more)
+        return told
+
+    async def export_session(self, session_id: str) -> Facts | None:
+        told: Facts | None = await self._read("export_session", session_id)
+        return told
+
+    async def get_graph(self, thread_id: str, ns: str, checkpoint_id: str | None = None) -> Graph | None:
+        told: Graph | None = await self._read("get_graph", thread_id, ns, checkpoint_id)
+        return told
+
+    async def list_graphs(self, thread_id: str | None, ns: str | None, **more: Any) -> list[Found]:
+        told: list[Found] = await self._read("list_graphs", thread_id, ns, **more)
+        return told
+
+    async def hydrated(self, state: ThreadState, ns: str, checkpoint_id: str) -> Graph | None:
+        """By the name of the thread: what was listed by one side may be read from the other."""
+        return await self.get_graph(state.thread.thread_id, ns, checkpoint_id)
+
     # --- writes ---
 
     async def create_session(
         self, session_id: str, user_id: str, metadata: Mapping[str, Any] | None = None, **more: Any
     ) -> Facts:
-        told: Facts = await self._write("s", session_id, "create_session", user_id, metadata, **more)
+        told: Facts = await self._write(SESSION, session_id, "create_session", user_id, metadata, **more)
         return told
 
     async def update_session(self, session_id: str, *args: Any, **kwargs: Any) -> bool:
-        return bool(await self._write("s", session_id, "update_session", *args, **kwargs))
+        return bool(await self._write(SESSION, session_id, "update_session", *args, **kwargs))
 
     async def end_session(self, session_id: str, status: str = "completed") -> bool:
-        return bool(await self._write("s", session_id, "end_session", status))
+        return bool(await self._write(SESSION, session_id, "end_session", status))
 
     async def reopen_session(self, session_id: str) -> bool:
-        return bool(await self._write("s", session_id, "reopen_session"))
+        return bool(await self._write(SESSION, session_id, "reopen_session"))
 
     async def delete_session(self, session_id: str) -> bool:
-        return bool(await self._write("s", session_id, "delete_session"))
+        return bool(await self._write(SESSION, session_id, "delete_session"))
 
     async def add_conversation_message(
         self, session_id: str, role: str, content: Any, metadata: Mapping[str, Any] | None = None
     ) -> bool:
-        return bool(await self._write("s", session_id, "add_conversation_message", role, content, metadata))
+        return bool(await self._write(SESSION, session_id, "add_conversation_message", role, content, metadata))
 
     async def append_messages(self, session_id: str, messages: Sequence[Mapping[str, Any]]) -> int:
-        return int(await self._write("s", session_id, "append_messages", messages))
+        return int(await self._write(SESSION, session_id, "append_messages", messages))
 
     async def pop_message(self, session_id: str) -> Facts | None:
-        told: Facts | None = await self._write("s", session_id, "pop_message")
+        told: Facts | None = await self._write(SESSION, session_id, "pop_message")
         return told
 
     async def store_task_context(self, session_id: str, context: Any) -> bool:
-        return bool(await self._write("s", session_id, "store_task_context", context))
+        return bool(await self._write(SESSION, session_id, "store_task_context", context))
 
     async def store_checkpoint(
         self,
@@ -167,18 +198,87 @@ class StorageAdapter(Forwarding):
         checkpoint_data: Mapping[str, Any],
         metadata: Mapping[str, Any] | None = None,
     ) -> bool:
-        return bool(await self._write("t", thread_id, "store_checkpoint", checkpoint_id, checkpoint_data, metadata))
+        return bool(await self._write(THREAD, thread_id, "store_checkpoint", checkpoint_id, checkpoint_data, metadata))
 
     async def delete_checkpoint(self, thread_id: str, checkpoint_id: str) -> bool:
-        return bool(await self._write("t", thread_id, "delete_checkpoint", checkpoint_id))
+        return bool(await self._write(THREAD, thread_id, "delete_checkpoint", checkpoint_id))
 
     async def delete_thread(self, thread_id: str) -> bool:
-        return bool(await self._write("t", thread_id, "delete_thread"))
+        return bool(await self._write(THREAD, thread_id, "delete_thread"))
 
     async def put_writes(
         self, thread_id: str, checkpoint_id: str, task_id: str, writes_data: Sequence[tuple[Any, ...]]
     ) -> bool:
-        return bool(await self._write("t", thread_id, "put_writes", checkpoint_id, task_id, writes_data))
+        return bool(await self._write(THREAD, thread_id, "put_writes", checkpoint_id, task_id, writes_data))
+
+    # --- writes of many ---
+
+    async def batch_create_sessions(self, sessions: Sequence[Mapping[str, Any]]) -> list[bool]:
+        names = [str(one.get("session_id")) for one in sessions if isinstance(one, Mapping)]
+        told: list[bool] = await self._write_all(SESSION, names, "batch_create_sessions", sessions)
+        return told
+
+    async def batch_end_sessions(self, session_ids: Sequence[str], status: str = "completed") -> list[bool]:
+        told: list[bool] = await self._write_all(SESSION, session_ids, "batch_end_sessions", session_ids, status)
+        return told
+
+    async def import_session(self, data: Mapping[str, Any]) -> bool:
+        session = data.get("session") if isinstance(data, Mapping) else None
+        names = [str(session["session_id"])] if isinstance(session, Mapping) and "session_id" in session else []
+        return bool(await self._write_all(SESSION, names, "import_session", data))
+
+    async def copy_thread(self, source: str, target: str) -> bool:
+        """As `SessionStore.copy_thread`; the fallback gets the primary's copy, for its own source may be behind."""
+        if self._mirror is None:
+            return await self.primary.copy_thread(source, target)
+        mirror = self._mirror
+        made: list[bool] = []
+
+        async def call(side: SessionStore) -> bool:
+            made.append(await side.copy_thread(source, target))
+            return made[0]
+
+        async def follow(side: SessionStore) -> bool:
+            if made[0]:
+                await mirror.copy_thread(target)
+            return made[0]
+
+        return await self._did(mirror.write([Named(THREAD, target)], call, follow))
+
+    async def prune(self, thread_ids: Sequence[str], **more: Any) -> int:
+        """As `SessionStore.prune`, a thread at a time."""
+        return sum([int(await self._write_all(THREAD, [one], "prune", [one], **more)) for one in thread_ids])
+
+    async def cleanup_expired_sessions(self, max_idle_hours: float = 24) -> int:
+        """That of the primary; the fallback cleans by its own times, now if it answers."""
+        count = await self.primary.cleanup_expired_sessions(max_idle_hours)
+        await self._beside("cleanup_expired_sessions", max_idle_hours)
+        return count
+
+    async def sweep(self) -> SweepReport:
+        """That of the primary; the fallback is swept too, if it answers."""
+        report = await self.primary.sweep()
+        await self._beside("sweep")
+        return report
+
+    # --- checkpoints of graphs ---
+
+    async def put_graph(
+        self, thread_id: str, header: Header, values: Mapping[str, Callable[[], Value]], changed: Iterable[str]
+    ) -> None:
+        await self._write_all(THREAD, [thread_id], "put_graph", thread_id, header, values, list(changed))
+
+    async def put_graph_writes(self, thread_id: str, ns: str, checkpoint_id: str, writes: Sequence[Write]) -> None:
+        await self._write_all(THREAD, [thread_id], "put_graph_writes", thread_id, ns, checkpoint_id, writes)
+
+    async def drop_graphs(self, thread_id: str, chosen: Chosen) -> int:
+        return int(await self._write_all(THREAD, [thread_id], "drop_graphs", thread_id, chosen))
+
+    async def drop_runs(self, run_ids: Sequence[str]) -> int:
+        threads: dict[str, None] = {}
+        for run_id in run_ids:
+            threads |= dict.fromkeys(run_of(one)[0] for one in await self.primary.records.scan(by_run(run_id)))
+        return int(await self._write_all(THREAD, list(threads), "drop_runs", run_ids))
 
     # --- how ---
 
@@ -193,83 +293,29 @@ class StorageAdapter(Forwarding):
             self.stale_reads += 1
             return told
         self.last_source = "primary"
-        self._settle_soon()
+        if self._mirror is not None:
+            self._mirror.settle_soon()
         return told
 
     async def _write(self, kind: str, name: str, call: str, *args: Any, **kwargs: Any) -> Any:
-        if self.fallback is None:
-            return await getattr(self.primary, call)(name, *args, **kwargs)
-        entry = await self._journaled(kind, name)
-        told = await getattr(self.primary, call)(name, *args, **kwargs)
+        return await self._write_all(kind, [name], call, name, *args, **kwargs)
+
+    async def _write_all(self, kind: str, names: Sequence[str], call: str, *args: Any, **kwargs: Any) -> Any:
+        """A write that changes all of these; the fallback gets the same call."""
+        if self._mirror is None:
+            return await getattr(self.primary, call)(*args, **kwargs)
+        named = [Named(kind, one) for one in names]
+        return await self._did(self._mirror.write(named, lambda side: getattr(side, call)(*args, **kwargs)))
+
+    async def _did(self, write: Coroutine[Any, Any, T]) -> T:
+        told = await write
         self.last_source = "primary"
-        mirrored = await self._mirrored(lambda side: getattr(side, call)(name, *args, **kwargs), told)
-        if mirrored and entry is not None:
-            await self._forgotten(entry)
-        else:
-            self._missed = True
-        self._settle_soon()
         return told
 
-    async def _mirrored(self, call: Callable[[SessionStore], Awaitable[Any]], told: Any) -> bool:
-        """Whether the fallback did the same, soon enough, with the same outcome."""
-        assert self.fallback is not None
-        if self._missed:  # it may lack what this write stands on: the copy of the whole makes up for both
-            return False
+    async def _beside(self, call: str, *args: Any) -> None:
+        if self.fallback is None:
+            return
         try:
-            async with asyncio.timeout(self._timeout):
-                same = await call(self.fallback)
-        except (StorageError, TimeoutError) as error:
-            log.warning("The fallback store missed a write: %s", error)
-            return False
-        return isinstance(told, dict) or same == told
-
-    async def _journaled(self, kind: str, name: str) -> Record | None:
-        """The entry that outlives a crash of this process; None where the journal cannot be reached."""
-        assert self._journal is not None
-        key = f"{kind}:{quoted(name)}"
-        try:
-            (version,) = await self._journal.commit([Put(SPACE, key, name.encode())])
+            await getattr(self.fallback, call)(*args)
         except StorageError as error:
-            log.warning("A write could not be remembered for the fallback: %s", error)
-            return None
-        return Record(SPACE, key, name.encode(), version)
-
-    async def _forgotten(self, entry: Record) -> None:
-        assert self._journal is not None
-        try:
-            await self._journal.commit([Delete(SPACE, entry.key, expect=entry.version)])
-        except StorageError:
-            self._missed = True  # another write of this session came between, or the journal is gone: settled later
-
-    async def _pending(self, limit: int) -> list[Record] | None:
-        """Entries of the journal; None where it cannot be read."""
-        if self._journal is None:
-            return []
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._journal.scan(SPACE, limit=limit)
-        except (StorageError, TimeoutError):
-            return None
-
-    def _settle_soon(self) -> None:
-        """In the background, when the primary just answered and something was missed."""
-        if self._missed and self.fallback is not None and self._settling is None:
-            self._settling = asyncio.get_running_loop().create_task(self.settle())
-            self._settling.add_done_callback(self._settled)
-
-    def _settled(self, task: asyncio.Task[int]) -> None:
-        self._settling = None
-        if not task.cancelled() and task.exception() is not None:
-            log.warning("The fallback store is still behind: %s", task.exception())
-
-    async def _settle(self, entry: Record) -> None:
-        """The present state of one session or thread of the primary, in the fallback."""
-        assert self.fallback is not None
-        name = entry.data.decode()
-        if entry.key.startswith("s:"):
-            await self.fallback.delete_session(name)
-            await copy_session(self.primary, self.fallback, name)
-        else:
-            await self.fallback.delete_thread(name)
-            await copy_thread(self.primary, self.fallback, name)
-        await self._forgotten(entry)
+            log.warning("The fallback store did without %s: %s", call, error)

@@ -38,7 +38,12 @@ _MOST = 950
 Id = tuple[str, str]
 """Namespace and checkpoint id."""
 Chosen = Callable[[Mapping[Id, Header]], Collection[Id]]
-_run_of = msgspec.msgpack.Decoder(tuple[str, str, str]).decode
+_run_entry_of = msgspec.msgpack.Decoder(tuple[str, str, str]).decode
+
+
+def run_of(entry: Record) -> tuple[str, str, str]:
+    """Thread, namespace and id of the checkpoint that an entry of a run's index tells of."""
+    return _run_entry_of(entry.data)
 
 
 class Found(NamedTuple):
@@ -99,7 +104,7 @@ class Pruning(Graphs):
             entries = await self.records.scan(by_run(run_id))
             wanted: dict[str, set[Id]] = {}
             for entry in entries:
-                thread_id, ns, checkpoint_id = _run_of(entry.data)
+                thread_id, ns, checkpoint_id = run_of(entry)
                 wanted.setdefault(thread_id, set()).add((ns, checkpoint_id))
             for thread_id, picked in wanted.items():
                 removed += await self.drop_graphs(thread_id, _these(picked))

@@ -150,11 +150,12 @@ class Threads(Shared):
         judged_id(source, "source")
         judged_id(target, "target")
         mine: set[str] = set()
+        conflicts = 0
         for attempt in range(TRIES):
             there = await self.thread(target)
             if there is not None and there.thread.inc in mine:  # the answer was lost, the copy was not
                 return True
-            state = await (self.thread(source) if there is not None else self._turn(source, attempt))
+            state = await (self.thread(source) if there is not None else self._turn(source, conflicts))
             if state is None:
                 return False
             if there is not None:
@@ -165,6 +166,7 @@ class Threads(Shared):
             try:
                 await self._copied(state, made, born, draft)
             except StorageError as error:
+                conflicts += isinstance(error, VersionConflictError)
                 await self.given_up(draft)
                 await self._let_go(state)
                 if not isinstance(error, VersionConflictError | CommitOutcomeUnknownError):
@@ -234,15 +236,17 @@ class Threads(Shared):
 
         What is planned must be safe to do twice: after a lost answer it is. None where nothing was to be done.
         """
+        conflicts = 0
         for attempt in range(TRIES):
             state = None if attempt else self._remembered(thread_id)
-            state = state or await self._turn(thread_id, attempt)
+            state = state or await self._turn(thread_id, conflicts)
             if state is None and not create:
                 return None
             state, born, old = (state, [], "") if state else await self._new(thread_id)
             try:
                 done = await self._put(state, born, plan, attempt > 0)
-            except (VersionConflictError, CommitOutcomeUnknownError):
+            except (VersionConflictError, CommitOutcomeUnknownError) as error:
+                conflicts += isinstance(error, VersionConflictError)
                 self._forget(thread_id)
                 await self._let_go(state)
                 await pause(attempt)
@@ -274,7 +278,7 @@ class Threads(Shared):
 
     # --- turns: what takes long would meet a put at each try ---
 
-    async def _turn(self, thread_id: str, attempt: int) -> ThreadState | None:
+    async def _turn(self, thread_id: str, conflicts: int) -> ThreadState | None:
         """The thread as it is stored, once nobody holds it; after some conflicts held by the caller."""
         end = time.monotonic() + LONGEST_HOLD
         while True:
@@ -283,13 +287,15 @@ class Threads(Shared):
                 return state
             if state.bump.held > self.records.clock():
                 await asyncio.sleep(random.uniform(0.002, 0.02))
-            elif attempt < PATIENCE:
+            elif conflicts < PATIENCE:
                 return state
             else:
                 try:
-                    return await self._hold(state, min(LONGEST_HOLD, HOLD * (attempt - PATIENCE + 1)))
-                except (VersionConflictError, CommitOutcomeUnknownError):
+                    return await self._hold(state, min(LONGEST_HOLD, HOLD * (conflicts - PATIENCE + 1)))
+                except VersionConflictError:
                     await pause(1)
+                except CommitOutcomeUnknownError:  # the next commit tells
+                    return state
 
     async def _hold(self, state: ThreadState, seconds: float) -> ThreadState:
         """Whoever remembers the thread meets a conflict, looks, and waits; the others only look."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
 
 from genro_storage import SessionConflictError, SessionNotFoundError, StaleSessionError, StorageUnavailableError
 from genro_storage.records.base import RecordStore
@@ -29,6 +31,7 @@ from genro_storage.sessions import (
     diagnose_data_consistency,
 )
 from genro_storage.sessions import cached as module
+from genro_storage.sessions.forwarding import Forwarding
 from genro_storage.sessions.langgraph import GenroCheckpointSaver
 from genro_storage.testing import FaultyRecordStore, RecordFault
 
@@ -222,6 +225,174 @@ def test_it_settles_by_itself_when_both_answer_again() -> None:
         while await SessionStore(behind).get_session("s") is None:  # `run` ends what never ends
             await adapter.get_session("s")
             await asyncio.sleep(0.01)
+
+    run(test)
+
+
+async def shape(store: SessionStore) -> Any:
+    """All that a store tells, but for times."""
+    sessions = [
+        (one["session_id"], one["user_id"], one["status"], one["metadata"], one["request_count"])
+        for one in await store.list_sessions(limit=None)
+    ]
+    talks = [(one[0], [m["content"] for m in await store.get_conversation_history(one[0], None)]) for one in sessions]
+    contexts = [(one[0], await store.get_task_context(one[0])) for one in sessions]
+    threads = []
+    for facts in await store.list_threads(None):
+        name = facts["thread_id"]
+        named = await store.list_checkpoints(name, None)
+        writes = [await store.get_writes(name, one["checkpoint_id"]) for one in named]
+        graphs = [
+            (one.config, one.checkpoint["channel_values"], one.metadata, one.parent_config, one.pending_writes)
+            async for one in GenroCheckpointSaver(store).alist({"configurable": {"thread_id": name}})
+        ]
+        threads.append((name, [(one["checkpoint_id"], one["data"]) for one in named], writes, graphs))
+    return sessions, talks, contexts, threads
+
+
+async def died(*adapters: StorageAdapter) -> None:
+    """What they do in the background ends where it is."""
+    for adapter in adapters:
+        assert adapter._mirror is not None
+        task = adapter._mirror._settling
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def begun(adapter: StorageAdapter) -> None:
+    """Something of each kind, on both sides."""
+    for name in ("s", "s2"):
+        await adapter.create_session(name, "u", {"a": 1})
+    await adapter.add_conversation_message("s", "user", "hi")
+    for number in range(3):
+        await adapter.store_checkpoint("named", f"c{number}", {"n": number})
+    saver, config = GenroCheckpointSaver(adapter), {"configurable": {"thread_id": "graph", "checkpoint_ns": ""}}
+    for number in range(3):
+        one: Any = empty_checkpoint() | {"id": f"g{number}", "channel_values": {"big": f"{number}" * 3000}}
+        told: Any = {"run_id": f"run{number}"}
+        config = await saver.aput(config, one, told, {"big": f"{number}"})  # type: ignore[assignment,arg-type]
+
+
+async def _graph_put(adapter: StorageAdapter) -> None:
+    one: Any = empty_checkpoint() | {"id": "g9", "channel_values": {"big": "9" * 3000}}
+    config: Any = {"configurable": {"thread_id": "graph", "checkpoint_ns": "", "checkpoint_id": "g2"}}
+    made = await GenroCheckpointSaver(adapter).aput(config, one, {"run_id": "run9"}, {"big": "9"})  # type: ignore[typeddict-unknown-key]
+    await GenroCheckpointSaver(adapter).aput_writes(made, [("a", 1)], "task")
+
+
+async def _import(adapter: StorageAdapter) -> None:
+    exported = await adapter.export_session("s")
+    assert exported is not None
+    assert await adapter.import_session(exported | {"session": exported["session"] | {"session_id": "s3"}})
+
+
+WRITES: dict[str, Callable[[StorageAdapter], Awaitable[object]]] = {
+    "create_session": lambda a: a.create_session("new", "u", {"b": 2}),
+    "update_session": lambda a: a.update_session("s", {"metadata": {"b": 2}}, increment_requests=True),
+    "end_session": lambda a: a.end_session("s", "failed"),
+    "delete_session": lambda a: a.delete_session("s"),
+    "append_messages": lambda a: a.append_messages("s", [{"role": "user", "content": n} for n in range(3)]),
+    "pop_message": lambda a: a.pop_message("s"),
+    "store_task_context": lambda a: a.store_task_context("s", {"step": 1}),
+    "store_checkpoint": lambda a: a.store_checkpoint("named", "c9", {"n": 9}),
+    "put_checkpoint": lambda a: a.put_checkpoint("named", "c9", {"n": 9}),
+    "delete_checkpoint": lambda a: a.delete_checkpoint("named", "c1"),
+    "put_writes": lambda a: a.put_writes("named", "c1", "task", [("a", 1)]),
+    "delete_thread": lambda a: a.delete_thread("graph"),
+    "batch_create_sessions": lambda a: a.batch_create_sessions(
+        [{"session_id": f"b{n}", "user_id": "u"} for n in range(600)]
+    ),
+    "batch_end_sessions": lambda a: a.batch_end_sessions(["s", "s2", "missing"], "done"),
+    "import_session": _import,
+    "copy_thread": lambda a: a.copy_thread("graph", "copy"),
+    "prune": lambda a: a.prune(["named", "missing"], keep_last=1),
+    "put_graph": _graph_put,
+    "drop_graphs": lambda a: GenroCheckpointSaver(a).aprune(["graph"]),
+    "drop_runs": lambda a: GenroCheckpointSaver(a).adelete_for_runs(["run1"]),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("how", ["mirrored", "missed", "lost answer"])
+def test_every_write_reaches_the_fallback(name: str, how: str) -> None:
+    """At once; or what it missed, or what nobody knows whether it has it, when it answers again."""
+
+    async def test() -> None:
+        primary, journal = MemoryStorageBackend(), MemoryRecordStore()
+        behind = FaultyRecordStore(MemoryRecordStore())
+        adapter = StorageAdapter(primary, SessionStore(behind), journal=journal, mirror_timeout=30)
+        await adapter.settle()
+        await begun(adapter)
+        assert await shape(primary) == await shape(SessionStore(behind.inner))
+        before = await shape(primary)
+        if how == "missed":
+            behind.faults = [DOWN]
+        elif how == "lost answer":
+            lost = RecordFault(1, "after", on="commit", times=10**9, error=lambda: StorageUnavailableError("lost"))
+            behind.faults = [lost]
+        await WRITES[name](adapter)
+        assert await shape(primary) != before
+        await died(adapter)
+        behind.faults = []
+        if how == "mirrored":
+            assert (await adapter.health_check())["pending_reconcile"] == 0
+            assert await shape(primary) == await shape(SessionStore(behind.inner))
+        else:
+            assert await StorageAdapter(primary, SessionStore(behind), journal=journal).settle() == 0
+        assert await shape(primary) == await shape(SessionStore(behind.inner))
+
+    run(test)
+
+
+def test_no_write_passes_the_adapter_by() -> None:
+    """What changes a session or thread is a call of its own there, and so is every read that could fail over."""
+    mine = {name for one in (StorageAdapter, Forwarding) for name in vars(one)}
+    calls = {name for name, call in inspect.getmembers(SessionStore, inspect.iscoroutinefunction) if name[0] != "_"}
+    passed_by = calls - mine
+    ground = {"collect", "collected", "given_up", "encoded", "decoded", "judge_layout", "put_in_thread", "thread"}
+    ground |= {"states", "headers", "index_runs", "bury_thread", "adoption", "drop_orphans"}
+    assert passed_by - ground == {"sweep_alone", "verify", "rotate"}
+
+
+def test_a_copy_stands_on_the_primarys_source() -> None:
+    """Another process missed a write of the source in the fallback: the copy there is still what the primary has."""
+
+    async def test() -> None:
+        primary, journal, behind = MemoryStorageBackend(), MemoryRecordStore(), FaultyRecordStore(MemoryRecordStore())
+        one, other = (StorageAdapter(primary, SessionStore(behind), journal=journal) for _ in range(2))
+        for adapter in (one, other):
+            await adapter.settle()
+        await begun(one)
+        behind.faults = [DOWN]
+        await one.store_checkpoint("named", "late", {"n": 9})
+        behind.faults = []
+        assert await other.copy_thread("named", "copy")
+        assert (await SessionStore(behind.inner).list_checkpoints("copy"))[0]["checkpoint_id"] == "late"
+        await other.store_checkpoint("named", "later", {"n": 10})  # mirrored, but what was missed is still to be done
+        await died(one, other)
+        assert await StorageAdapter(primary, SessionStore(behind), journal=journal).settle() == 0
+        assert await shape(primary) == await shape(SessionStore(behind.inner))
+
+    run(test)
+
+
+def test_a_write_that_was_refused_leaves_nothing_to_settle() -> None:
+    async def test() -> None:
+        adapter = StorageAdapter(MemoryStorageBackend(), MemoryStorageBackend(), journal=MemoryRecordStore())
+        await adapter.settle()
+        await begun(adapter)
+        with pytest.raises(SessionConflictError):
+            await adapter.create_session("s", "thief")
+        with pytest.raises(SessionNotFoundError):
+            await adapter.add_conversation_message("missing", "user", "x")
+        with pytest.raises(SessionConflictError):
+            await adapter.copy_thread("graph", "named")
+        with pytest.raises(ValueError, match="status"):
+            await adapter.batch_end_sessions(["s", "s2"], "")
+        assert (await adapter.health_check())["status"] != "unhealthy"
+        assert await adapter.settle() == 0
+        assert await shape(adapter.primary) == await shape(adapter.fallback)  # type: ignore[arg-type]
 
     run(test)
 

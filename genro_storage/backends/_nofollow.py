@@ -241,12 +241,12 @@ class Tree:
         name = "/".join(segments[: link + 1])
         if self.links == "refuse":
             raise StoragePermissionError(f"'{name}' is a symbolic link, which the mount refuses ('symlinks: refuse')")
-        real = real_path(self._prefix + name)
+        real, shown = real_path(self._prefix + name), f"/{name}" if self._prefix == "/" else name
         within = self._prefix + "/".join(segments[:depth]) if link >= depth else self._prefix
         if real != within.rstrip("/") and not real.startswith(within.rstrip("/") + "/"):
-            raise StoragePermissionError(f"the symbolic link '{name}' leads out of the mount")
+            raise StoragePermissionError(f"the symbolic link '{shown}' leads out of the mount")
         if not os.path.lexists(real):
-            raise StorageNotFoundError(f"the symbolic link '{name}' leads nowhere")
+            raise StorageNotFoundError(f"the symbolic link '{shown}' leads nowhere")
         found = [segment for segment in real[len(self._prefix) :].split("/") if segment]
         if link < depth:
             depth += len(found) - link - 1

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from .plan import Action, Entry
 from .report import DIFFERS, ONLY_DESTINATION, ONLY_SOURCE
+from .skips import Doubt
 
 
 def findings(plan: Iterator[Action], untold: Callable[[], Iterable[Action]] = tuple) -> Iterator[Action]:
@@ -48,6 +49,8 @@ def _found(action: Action) -> Action | None:
         return Action("skip", action.entry, ONLY_DESTINATION) if is_file else None
     if action.doubt is not None:
         return replace(action, reason=DIFFERS)
+    if action.kind == "copy" and action.there is not None and None in (action.entry.stat.size, action.there.size):
+        return replace(action, doubt=Doubt.CONTENT, reason=DIFFERS)  # reading tells, or why it cannot be told
     if action.kind in ("copy", "link"):
         return Action("skip", action.entry, DIFFERS if action.exists else ONLY_SOURCE)
     return None if action.kind == "mkdir" else action

@@ -220,8 +220,8 @@ def _level(mount: Mount, path: str, troubles: list[Trouble]) -> Iterator[Stat]:
 class TargetListing(Listing):
     """What is below the target, nothing where there is no such directory; what cannot be told does not count.
 
-    `files`: how many were listed so far; `complete`: nothing there is that could not be listed. `untold`: a list to
-    which is added what cannot be told, if anybody asks, before what comes after it is listed.
+    Only a comparison follows links here. `files`: how many were listed so far; `complete`: nothing there is that could
+    not be listed. `untold`: a list to which is added what cannot be told, if anybody asks, before what comes after it.
     """
 
     files = 0
@@ -232,6 +232,12 @@ class TargetListing(Listing):
         for entry in super().entries(by_level):
             self.files += not entry.stat.is_dir or entry.stat.is_symlink
             yield entry
+
+    def _as_followed(self, entry: Entry) -> Entry:
+        """A link to a directory that is followed is that directory."""
+        if self._follow and entry.stat.is_dir and entry.stat.is_symlink:
+            return replace(entry, stat=replace(entry.stat, is_symlink=False))
+        return entry
 
     def again(self) -> Iterator[Entry]:
         """All entries anew, one directory at a time."""
@@ -245,7 +251,7 @@ class TargetListing(Listing):
                 begun = True
                 self.complete = self.complete and not entry.unlisted
                 if entry.error is None:
-                    yield entry
+                    yield self._as_followed(entry)
                 elif self.untold is not None:
                     self.untold.append(entry)
         except StorageNotFoundError:

@@ -125,8 +125,10 @@ class Tree:
             raise missing(landing.source) from error
 
     def _target(self) -> tuple[TargetListing, Entry | None]:
-        listing = TargetListing(self._landing.target, flow=self._flow)
-        if self._report.operation == "compare":
+        compares = self._report.operation == "compare"
+        follow = compares and self._options.symlinks == "follow"
+        listing = TargetListing(self._landing.target, flow=self._flow, follow=follow)
+        if compares:
             listing.untold = []
         try:
             return listing, self._flow.waited(lambda: listing.start(self.by_level))

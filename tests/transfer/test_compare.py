@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from genro_storage import StorageManager, transfer
 from genro_storage.exceptions import (
@@ -196,3 +197,52 @@ def denied(monkeypatch: pytest.MonkeyPatch, mount: Mount, method: str, *names: s
         return allowed(path, *rest, **how)
 
     monkeypatch.setattr(mount.backend, method, refused)
+
+
+@pytest.fixture
+def linked(local: Mount, tmp_path: Path) -> Path:
+    """Two trees, `one` and `two`, with the same links to a file, to a directory and to nowhere."""
+    for name in ("one", "two"):
+        plant(local, **{f"{name}__d__f": b"1", f"{name}__d__g": b"2"})
+        root = tmp_path / "l" / name
+        (root / "file").symlink_to("d/f")
+        (root / "dir").symlink_to("d")
+        (root / "gone").symlink_to("absent")
+    return tmp_path / "l"
+
+
+def test_links_are_followed_on_both_sides(local: Mount, linked: Path) -> None:
+    for other in ("one", "two"):
+        report = transfer.compare(at(local, "one"), at(local, other), errors="report")
+        assert (counts(report), [one.relpath for one in report.failures]) == ((5, 0, 0, 0), ["gone"])
+        assert "leads nowhere" in str(report.failures[0].error)
+    (linked / "two/dir").unlink()
+    (linked / "one/gone").unlink()
+    for sides, expected in ((("one", "two"), (3, 0, 2, 1)), (("two", "one"), (3, 0, 1, 2))):
+        report = transfer.compare(at(local, sides[0]), at(local, sides[1]))
+        assert counts(report) == expected
+    (linked / "two/dir").mkdir()
+    plant(local, two__dir__f=b"1", two__dir__g=b"3")
+    assert counts(transfer.compare(at(local, "one"), at(local, "two"))) == (4, 1, 0, 1)
+
+
+@pytest.mark.parametrize("how", ["copy", "skip"])
+def test_links_that_are_not_followed(local: Mount, linked: Path, how: str) -> None:
+    report = transfer.compare(at(local, "one"), at(local, "two"), symlinks=how)
+    assert counts(report) == ((5, 0, 0, 0) if how == "copy" else (2, 0, 0, 0))
+
+
+def test_a_size_that_no_listing_tells_is_found_by_reading(
+    memory: Mount, local: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(memory, d__a=b"1", d__b=b"2")
+    plant(local, d__a=b"1", d__b=b"3")
+    for name in ("scan", "walk"):
+        listed = getattr(memory.backend, name)
+
+        def unsized(*path: Any, _listed: Any = listed, **how: Any) -> Any:
+            return ([replace(stat, size=None) for stat in page] for page in _listed(*path, **how))
+
+        monkeypatch.setattr(memory.backend, name, unsized)
+    for by in ("hash", "size", "mtime"):
+        assert counts(transfer.compare(at(memory, "d"), at(local, "d"), by=by)) == (1, 1, 0, 0)

@@ -48,7 +48,7 @@ DOORS = {
     "obstore": "backends._obstore",
     "google_crc32c": "hashing",
     "httpx": "backends._http backends._httpanswers backends.http backends.webdav backends.github",
-    "paramiko": "backends.sftp backends._ssh backends._sshedit backends._sshfence",
+    "paramiko": "backends.sftp backends._ssh backends._sshedit backends._sshfence backends._sshlogin",
     "dulwich": "backends.git",
     "libarchive": "composed.libarchive",
     "smbclient": "backends._smb",

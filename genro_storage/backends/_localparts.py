@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from ..types import Stat, Unfinished, WriteOptions
 from ._localfile import HIDDEN, LocalWriter
 from ._nofollow import KIND, REGULAR, Tree
-from ._staging import HIDDEN_PARTS, PIECE, Crc, Receipt, Staged, gone, hidden_name, meant, pieces
+from ._staging import HIDDEN_PARTS, PIECE, Receipt, Staged, Sums, gone, hidden_name, meant, pieces
 from .handles import Part
 
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -85,7 +84,7 @@ class LocalParts(Staged):
             self._check()
             fd = os.dup(self._file.fd)
         try:
-            at, sums = offset, _Sums()
+            at, sums = offset, Sums()
             for piece in pieces(data):
                 at += _write_at(fd, piece, at)
                 sums.passed(piece)
@@ -95,7 +94,7 @@ class LocalParts(Staged):
 
     def _read(self, offset: int, size: int) -> Receipt:
         """The receipt of what is there now."""
-        at, sums = offset, _Sums()
+        at, sums = offset, Sums()
         while at < offset + size and (data := os.pread(self._file.fd, min(PIECE, offset + size - at), at)):
             at += len(data)
             sums.passed(data)
@@ -109,22 +108,6 @@ class LocalParts(Staged):
     def _drop(self) -> None:
         with self._lock:
             self._file.discard()
-
-
-class _Sums(Crc):
-    """As `Crc`; where nothing computes that, the CRC-32 of zlib: what is in the file must be told from holes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._plain = 0
-
-    def passed(self, data: bytes | bytearray | memoryview) -> None:
-        super().passed(data)
-        if self._hasher is None:
-            self._plain = zlib.crc32(data, self._plain)
-
-    def receipt(self, size: int) -> Receipt:
-        return Receipt(size, "", str(self), f"{self._plain:08x}" if self._hasher is None else "")
 
 
 def _write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> int:

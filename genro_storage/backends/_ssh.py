@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat as modes
-import threading
-import time
-from base64 import b64encode
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -20,11 +15,13 @@ from paramiko import sftp as words
 from paramiko.message import Message
 from paramiko.sftp_attr import SFTPAttributes
 
-from ..exceptions import StorageIsADirectoryError, StorageTimeoutError, StorageUnavailableError, UnsupportedOperation
+from ..exceptions import StorageIsADirectoryError, UnsupportedOperation
 from ..types import Stat
 from ._fsspec import Spool
-from ._pool import Refused, shrunk
+from ._pool import Refused, Session, shrunk
 from ._sshfence import Answers, Fence
+
+Piece = bytes | bytearray | memoryview
 
 CHUNK = 32 << 10
 """Bytes of one request: what every server takes."""
@@ -183,7 +180,7 @@ class SshSession:
         _, message = client._request(words.CMD_OPEN, encoded(native), NEW, created(mode))
         handle = message.get_binary()
         try:
-            self._write(handle, spool)
+            self._write(handle, 0, spool.pieces())
             if (changes := kept(mode, mtime)) is not None:
                 client._request(words.CMD_FSETSTAT, handle, changes)
         except BaseException:
@@ -192,14 +189,39 @@ class SshSession:
             raise
         client._request(words.CMD_CLOSE, handle)  # a server may only say now that it could not write
 
-    def _write(self, handle: bytes, spool: Spool) -> None:
+    def create(self, native: str, mode: int | None) -> None:
+        """A new file without bytes."""
+        client: Any = self.client
+        _, message = client._request(words.CMD_OPEN, encoded(native), NEW, created(mode))
+        client._request(words.CMD_CLOSE, message.get_binary())
+
+    def change(self, native: str, mode: int | None, mtime: float | None) -> None:
+        """Sets what of both is given."""
+        client: Any = self.client
+        if (changes := kept(mode, mtime)) is not None:
+            client._request(words.CMD_SETSTAT, encoded(native), changes)
+
+    def fill(self, native: str, at: int, pieces: Iterable[Piece]) -> None:
+        """Writes into a file that is there, from the offset `at` on."""
+        client: Any = self.client
+        _, message = client._request(words.CMD_OPEN, encoded(native), words.SFTP_FLAG_WRITE, SFTPAttributes())
+        handle = message.get_binary()
+        try:
+            self._write(handle, at, pieces)
+        except BaseException:
+            with suppress(OSError, EOFError, paramiko.SSHException):
+                close(client, handle)
+            raise
+        client._request(words.CMD_CLOSE, handle)
+
+    def _write(self, handle: bytes, at: int, pieces: Iterable[Piece]) -> None:
         """Every answer is read: paramiko's own pipelining loses the refusals of the last writes."""
         answers = Answers(self.client)
         asked: deque[int] = deque()
-        at = 0
-        for piece in spool.pieces():
-            for start in range(0, len(piece), CHUNK):
-                data = piece[start : start + CHUNK]
+        for piece in pieces:
+            view = memoryview(piece).cast("B")
+            for start in range(0, len(view), CHUNK):
+                data = bytes(view[start : start + CHUNK])
                 asked.append(answers.ask(words.CMD_WRITE, handle, words.int64(at), data))
                 at += len(data)
                 if len(asked) >= IN_FLIGHT:
@@ -232,6 +254,12 @@ class SshSession:
         self.fence.check(encoded(native))
         when = seconds(mtime)
         self.client.utime(encoded(native), (when, when))
+
+
+def of(session: Session) -> SshSession:
+    """A connection that is known to be one of SSH."""
+    assert isinstance(session, SshSession)
+    return session
 
 
 def created(mode: int | None) -> SFTPAttributes:
@@ -280,92 +308,3 @@ def described(path: str, facts: SFTPAttributes, linked: bool = False) -> Stat:
     if kind == modes.S_IFDIR:
         return Stat(path, None, True, linked, mtime, mode=bits)
     return Stat(path, None, False, linked, mtime, mode=bits, is_other=True)
-
-
-# --- connecting ---
-
-
-class AcceptNew(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # it has no types
-    """Trusts a host that is seen for the first time, and remembers its key."""
-
-    _turn = threading.Lock()
-
-    def __init__(self, known_hosts: Path) -> None:
-        self._file = known_hosts
-
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-        line = f"{hostname} {key.get_name()} {b64encode(key.asbytes()).decode()}\n"
-        with self._turn:
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(self._file, "a", encoding="utf-8", opener=_private) as file:
-                file.write(line)
-
-
-class IgnoreHostKeys(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # it has no types
-    """Trusts whoever answers."""
-
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-        return None
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def connect(options: Any) -> SshSession:
-    """A new connection, as the options of an sftp mount say."""
-    ssh = paramiko.SSHClient()
-    known_hosts = Path(options.known_hosts or "~/.ssh/known_hosts").expanduser()
-    if options.host_keys != "ignore" and known_hosts.exists():
-        ssh.load_system_host_keys(str(known_hosts))
-    policies = {"strict": paramiko.RejectPolicy(), "ignore": IgnoreHostKeys(), "accept-new": AcceptNew(known_hosts)}
-    ssh.set_missing_host_key_policy(policies[options.host_keys])
-    given = options.password is not None or options.key_file is not None
-    wait, began = float(options.connect_timeout), time.monotonic()
-    sock = _reached(options.host, options.port, wait)
-    try:
-        ssh.connect(
-            options.host,
-            options.port,
-            options.username,
-            options.password,
-            key_filename=None if options.key_file is None else os.path.expanduser(options.key_file),
-            passphrase=options.passphrase,
-            allow_agent=not given,
-            look_for_keys=not given,
-            timeout=wait,
-            banner_timeout=wait,
-            auth_timeout=wait,
-            channel_timeout=wait,
-            sock=sock,
-        )
-        transport = ssh.get_transport()
-        client = None if transport is None else Client.from_transport(transport)
-        if client is None:
-            raise StorageUnavailableError("the server opens no SFTP channel")
-        client.get_channel().settimeout(float(options.timeout))
-        return SshSession(ssh, client)
-    except BaseException as error:
-        ssh.close()
-        sock.close()
-        if _silent(error, time.monotonic() - began >= wait):
-            raise StorageTimeoutError(f"{options.host}:{options.port} does not answer in time") from error
-        raise
-
-
-def _silent(error: BaseException, late: bool) -> bool:
-    """Whether an error of paramiko's only means that nobody answered, which it says in many ways."""
-    if isinstance(error, paramiko.AuthenticationException):
-        return "timeout" in str(error)
-    return late and isinstance(error, paramiko.SSHException)
-
-
-def _reached(host: str, port: int, wait: float) -> socket.socket:
-    try:
-        sock = socket.create_connection((host, port), wait)
-    except TimeoutError:
-        raise
-    except OSError as error:
-        raise StorageUnavailableError(f"{host}:{port} cannot be reached: {error}") from error
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Nagle's wait makes small writes 25 times slower
-    return sock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import paramiko
@@ -18,11 +18,12 @@ from ..exceptions import (
     StorageUnavailableError,
     UnsupportedOperation,
 )
-from ..types import PLAIN, Features, Stat, WriteOptions
-from . import _ssh
+from ..types import PLAIN, Features, Stat, Unfinished, WriteOptions
+from . import _ssh, _sshlogin
 from ._pool import Refused, ServerEditor, Session, survives
 from ._server import ServerStorage, below
 from ._sshedit import COPY, SshEditor, Unknown, copy, free_space
+from ._sshparts import SftpParts, unfinished
 from .base import StorageBackend, no_version
 from .handles import BackendEditor, Tick
 from .options import NetworkOptions, Secret
@@ -64,11 +65,11 @@ class SftpBackend(ServerStorage):
         return f"sftp:{options.username}@{options.host}:{options.port}"
 
     def connect(self) -> Session:
-        return _ssh.connect(self.options)
+        return _sshlogin.connect(self.options)
 
     def _claimed(self, session: Session) -> Session:
         fenced = self.root and self.options.symlinks == "inside"
-        _ssh_of(session).fence.root = _ssh.encoded(f"/{self.root}") if fenced else None
+        _ssh.of(session).fence.root = _ssh.encoded(f"/{self.root}") if fenced else None
         return session
 
     def translate(self, error: Exception) -> StorageError | None:
@@ -105,7 +106,7 @@ class SftpBackend(ServerStorage):
         if there is None or there.is_dir:
             return native, None
         if there.is_symlink:
-            fence = _ssh_of(session).fence
+            fence = _ssh.of(session).fence
             if there.is_other:
                 fence.check(_ssh.encoded(native))
                 raise StorageNotFoundError("the link here leads nowhere")
@@ -115,24 +116,24 @@ class SftpBackend(ServerStorage):
     def set_mode(self, path: str, mode: int) -> None:
         native = _ssh.encoded(self._at(path))
         with self._session() as session:
-            _ssh_of(session).fence.check(native)
-            _ssh_of(session).client.chmod(native, mode)
+            _ssh.of(session).fence.check(native)
+            _ssh.of(session).client.chmod(native, mode)
 
     def edit(self, path: str, mode: str) -> BackendEditor:
         """In place, for all to see at once; appended bytes land at the end, whoever else appends."""
         native = self._at(path) if mode == "r+" else self._new(path)
         session = self._claimed(self._pool.take())
         try:
-            there = self._there(session, path) if _ssh_of(session).fence.root else None
+            there = self._there(session, path) if _ssh.of(session).fence.root else None
             if there is not None and there.is_symlink:
-                _ssh_of(session).fence.check(_ssh.encoded(native))
+                _ssh.of(session).fence.check(_ssh.encoded(native))
             try:
-                opened = SshEditor(_ssh_of(session).client, native, mode)
+                opened = SshEditor(_ssh.of(session).client, native, mode)
             except FileNotFoundError:
                 if mode == "r+":
                     raise
                 self._make_parents(session, native)
-                opened = SshEditor(_ssh_of(session).client, native, mode)
+                opened = SshEditor(_ssh.of(session).client, native, mode)
         except BaseException as error:
             self._pool.give(session, whole=survives(error))
             raise
@@ -154,7 +155,7 @@ class SftpBackend(ServerStorage):
             raise UnsupportedOperation("this server cannot copy by itself")
 
         def made(session: Session, old: str, new: str, mode: int | None) -> int:
-            ssh = _ssh_of(session)
+            ssh = _ssh.of(session)
             if isinstance(source, SftpBackend):
                 source._claimed(session)
             ssh.fence.check(_ssh.encoded(old))
@@ -167,9 +168,24 @@ class SftpBackend(ServerStorage):
             self._pool.unknown.add(COPY)
             raise
 
+    def parts(
+        self,
+        path: str,
+        options: WriteOptions = PLAIN,
+        *,
+        part_size: int,
+        token: str | None = None,
+        receipts: Mapping[int, str] = {},
+    ) -> SftpParts:
+        self._new(path)
+        return SftpParts(self, path, options, part_size=part_size, token=token, receipts=receipts)
+
+    def unfinished(self, path: str, *, older_than: float) -> Iterator[Unfinished]:
+        return unfinished(self, path, older_than)
+
     def free_space(self) -> int:
         with self._session() as session:
-            client = _ssh_of(session).client
+            client = _ssh.of(session).client
             try:
                 return free_space(client, self._at(""))
             except FileNotFoundError:  # a mount's root may be still to come
@@ -182,7 +198,7 @@ class SftpBackend(ServerStorage):
         relative = os.path.relpath(goal, os.path.dirname(native))
         with self._session() as session:
             try:
-                _ssh_of(session).symlink(native, relative)
+                _ssh.of(session).symlink(native, relative)
             except (FileNotFoundError, Refused) as error:
                 if self._there(session, path) is not None:
                     raise StorageExistsError("Already exists") from error
@@ -192,16 +208,11 @@ class SftpBackend(ServerStorage):
         native = _ssh.encoded(self._at(path))
         with self._session() as session:
             try:
-                with _ssh_of(session).fence.around(_ssh.above(native)):
-                    told = _ssh_of(session).client.readlink(native)
+                with _ssh.of(session).fence.around(_ssh.above(native)):
+                    told = _ssh.of(session).client.readlink(native)
             except (FileNotFoundError, Refused):
                 there: Stat = session.look(self._at(path), path)
                 if there.is_symlink:
                     raise
                 raise StoragePathError("not a symbolic link") from None
         return told if isinstance(told, str) else str(told, "utf-8", "surrogateescape")
-
-
-def _ssh_of(session: Session) -> _ssh.SshSession:
-    assert isinstance(session, _ssh.SshSession)
-    return session

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from genro_storage import StorageManager
-from genro_storage.backends import _pool, _ssh, _sshedit, sftp
+from genro_storage import StorageManager, transfer
+from genro_storage.backends import _pool, _ssh, _sshedit, _sshlogin, sftp
+from genro_storage.backends._sshparts import SftpParts
+from genro_storage.backends.memory import MemoryBackend
 from genro_storage.backends.options import Duration
 from genro_storage.backends.sftp import SftpBackend
 from genro_storage.exceptions import (
@@ -22,6 +24,7 @@ from genro_storage.exceptions import (
     StorageConflictError,
     StorageError,
     StorageExistsError,
+    StorageNotFoundError,
     StoragePermissionError,
     StorageUnavailableError,
     UnsupportedOperation,
@@ -29,6 +32,8 @@ from genro_storage.exceptions import (
 from genro_storage.mount import Mount
 from genro_storage.retry import RetryPolicy
 from genro_storage.testing import OBJECT_STORE, BackendSuite
+from genro_storage.transfer import parallel, staging
+from genro_storage.transfer.places import At
 from genro_storage.types import WriteOptions
 from tests.backends.processes import in_children
 from tests.servers.asyncsshd import PasswordSftp
@@ -36,7 +41,7 @@ from tests.servers.sshd import Sshd
 
 LACKS = OBJECT_STORE | {
     *("atomic_if_match", "content_type", "delete_many", "hashes", "if_match"),
-    *("implied_dirs", "metadata", "parts", "walk"),
+    *("implied_dirs", "metadata", "walk"),
 }
 
 
@@ -359,13 +364,84 @@ def test_follow_goes_wherever_the_server_goes(sshd: Sshd, backend: SftpBackend, 
     assert (outward / "n").read_text() == "1"
 
 
+# --- large files ---
+
+
+def test_a_large_file_goes_in_parts_and_goes_on(
+    backend: SftpBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a local copy of it; a run that was stopped leaves what the next one needs not send again."""
+    monkeypatch.setattr(parallel, "LARGE", 1 << 20)
+    monkeypatch.setattr(_pool, "Spool", lambda: pytest.fail("spooled"))
+    data = os.urandom((3 << 20) + 5)
+    source, target = Mount("s", MemoryBackend(MemoryBackend.Options())), mounted(backend)
+    source.put("f", data)
+    target.mkdir("d")
+    put, sent = SftpParts.put, []
+
+    def stopping(self: SftpParts, offset: int, part: Any) -> str:
+        if len(sent) == 2:
+            raise StorageUnavailableError("the cable")
+        sent.append(offset)
+        return put(self, offset, part)
+
+    monkeypatch.setattr(SftpParts, "put", stopping)
+    how: dict[str, Any] = {"parts": 1, "part_size": 1 << 20, "retries": 0, "resume": True, "journal": tmp_path / "j.db"}
+    with pytest.raises(StorageUnavailableError, match="the cable"):
+        transfer.copy(At(source, "f"), At(target, "d/f"), **how)
+    assert [found.path for found in backend.unfinished("", older_than=-60)] == ["d/f"]
+    assert [entry.path for page in target.scan("d") for entry in page] == []
+    monkeypatch.setattr(SftpParts, "put", put)
+    report = transfer.copy(At(source, "f"), At(target, "d/f"), **how)
+    assert (report.bytes_resumed, target.get("d/f")[0]) == (2 << 20, data)
+    assert list(backend.unfinished("", older_than=-60)) == []
+
+
+@pytest.mark.parametrize("if_absent", [False, True])
+def test_a_lost_answer_to_the_last_rename(
+    backend: SftpBackend, monkeypatch: pytest.MonkeyPatch, if_absent: bool
+) -> None:
+    """It was done: what is there now is ours, whatever stood in its place before."""
+    mount, rename, left = mounted(backend, retries=1), _ssh.SshSession.rename, [1]
+    if not if_absent:
+        mount.put("f", b"old")
+
+    def lost(self: _ssh.SshSession, *args: Any, **how: Any) -> None:
+        rename(self, *args, **how)
+        if left:
+            left.pop()
+            raise EOFError
+
+    writer = mount.parts("f", WriteOptions(if_absent=if_absent, mode=0o640, mtime=7.0), part_size=10)
+    writer.put(0, b"new bytes.")
+    monkeypatch.setattr(_ssh.SshSession, "rename", lost)
+    assert writer.commit().size == 10
+    assert mount.get("f")[0] == b"new bytes."
+    stat = mount.stat("f")
+    assert (stat.mode, stat.mtime) == (0o640, 7.0)
+
+
+def test_what_other_writers_left_is_taken_away_by_its_name(backend: SftpBackend) -> None:
+    mount = mounted(backend)
+    backend.put("d/.genro-w-0123", b"1")
+    (found,) = backend.unfinished("", older_than=-60)
+    assert (found.path, found.token) == ("d/.genro-w-0123", ".genro-w-0123")
+    assert staging.discard(At(mount, found.path), found.token)
+    assert not staging.discard(At(mount, found.path), found.token)
+    for token in ("f", "../f", ".genro-w-a/../f", "/f"):
+        backend.put("d/f", b"kept")
+        with pytest.raises(StorageNotFoundError):
+            backend.parts("d/f", part_size=1, token=token)
+    assert backend.get("d/f")[0] == b"kept"
+
+
 # --- connections ---
 
 
 def test_connections_are_used_again_and_replaced(backend: SftpBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     connects = []
-    connect = _ssh.connect
-    monkeypatch.setattr(_ssh, "connect", lambda options: connects.append(1) or connect(options))
+    connect = _sshlogin.connect
+    monkeypatch.setattr(_sshlogin, "connect", lambda options: connects.append(1) or connect(options))
     for number in range(5):
         backend.put(f"f{number}", b"1")
     assert len(connects) == 1

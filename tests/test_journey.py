@@ -98,7 +98,7 @@ def test_a_large_file_needs_little_memory(tmp_path: Path, seaweedfs: S3Endpoint,
         capture_output=True,
         text=True,
         check=True,
-        timeout=110,
+        timeout=200,
         env=os.environ | {"PYTHONPATH": str(package)},
     )
     assert int(ran.stdout) <= 64 << 20, f"{int(ran.stdout) >> 20} MiB"

@@ -97,7 +97,7 @@ def installed(tmp_path: Path) -> Path:
 def test_a_package_brings_its_types_by_entry_points(installed: Path, tmp_path: Path) -> None:
     command = [str(installed / "bin/python"), "-c", USE, str(tmp_path)]
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     assert told["text"] == "by an entry point"

@@ -342,7 +342,7 @@ def test_fork_and_pickle(caddy: Caddy, root: str) -> None:
     children = [fork.Process(target=_child, args=(backend, results)) for _ in range(8)]
     for child in children:
         child.start()
-    assert [results.get(timeout=30) for _ in children] == [bytes(range(100))] * 8
+    assert [results.get(timeout=100) for _ in children] == [bytes(range(100))] * 8
     for child in children:
         child.join(30)
     assert backend.get("d/\u00fc b#")[0] == bytes(range(100))

@@ -217,7 +217,7 @@ def run(code: str, server: S3Endpoint, bucket: str) -> subprocess.CompletedProce
     script = textwrap.dedent(head) + textwrap.dedent(code)
     root = Path(__file__).parents[2]
     command = [sys.executable, "-W", "always", "-c", script]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=200, check=False)
 
 
 ENDS = {

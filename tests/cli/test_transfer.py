@@ -273,7 +273,7 @@ def test_the_standard_input_may_have_a_large_descriptor(here: Path) -> None:
         "from genro_storage.cli import main\n"
         "sys.exit(main(['cp', '-', 'stored']))"
     )
-    ran = subprocess.run([sys.executable, "-c", code], input=b"data", capture_output=True, timeout=60, check=False)
+    ran = subprocess.run([sys.executable, "-c", code], input=b"data", capture_output=True, timeout=200, check=False)
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert (here / "stored").read_bytes() == b"data"
 

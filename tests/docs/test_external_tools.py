@@ -35,7 +35,7 @@ def lines() -> str:
 
 
 def told(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
 
 
 def test_pictures_and_video(tmp_path: Path) -> None:

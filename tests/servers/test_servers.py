@@ -190,15 +190,22 @@ def test_lose_answer_after_the_work_is_done(proxied: Proxied) -> None:
 
 def test_rtt_is_paid_per_request_and_once_per_connection(proxied: Proxied) -> None:
     server, proxy, bucket = proxied
-    connection = http.client.HTTPConnection(urlsplit(server.endpoint).netloc, timeout=10)
     proxy.rtt = 0.2
-    began = time.perf_counter()
-    for _ in range(3):
-        connection.request("GET", f"/{bucket}")
-        connection.getresponse().read()
-    took = time.perf_counter() - began
-    connection.close()
-    assert 0.8 <= took < 3
+
+    def seconds() -> float:
+        connection = http.client.HTTPConnection(urlsplit(server.endpoint).netloc, timeout=60)
+        began = time.perf_counter()
+        for _ in range(3):
+            connection.request("GET", f"/{bucket}")
+            connection.getresponse().read()
+        took = time.perf_counter() - began
+        connection.close()
+        return took
+
+    tries = [seconds()]
+    while min(tries) >= 1 and len(tries) < 20:  # a busy machine has its moments
+        tries.append(seconds())
+    assert 0.8 <= min(tries) < 1
 
 
 def test_keep_alive_and_chunked_upload(proxied: Proxied) -> None:
@@ -290,7 +297,7 @@ def test_a_server_does_not_outlive_a_killed_test_process(tmp_path: Path) -> None
     command = [sys.executable, "-c", script]
     run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     port = int(run.stdout)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not is_free(port):
         assert time.monotonic() < deadline, "the server outlived its parent"
         with socket.socket() as probe:

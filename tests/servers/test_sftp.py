@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import stat
@@ -92,7 +93,12 @@ def test_nagle_is_the_difference(sshd: Sshd) -> None:
                 return time.perf_counter() - began
 
     root = sshd.make_root()
-    assert seconds(1) < seconds(0) / 2
+    quick = slow = math.inf  # the best of some: who else uses the machine makes both slower
+    for _ in range(10):
+        quick, slow = min(quick, seconds(1)), min(slow, seconds(0))
+        if quick < slow / 2:
+            break
+    assert quick < slow / 2
 
 
 def test_keys(sshd: Sshd) -> None:

@@ -63,7 +63,7 @@ def test_leaks_and_failures_fail_the_test(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "test_it.py").write_text(SUITE)
     plugin = ["-p", "genro_storage.testing.plugin", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner")]
     command = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), *plugin, str(tmp_path)]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert "3 passed, 2 errors" in ran.stdout, ran.stdout
     assert "registered and not cleaned up" in ran.stdout
     assert "deletions failed" in ran.stdout

@@ -94,7 +94,7 @@ def rclone(seaweedfs: S3Endpoint, tmp_path: Path) -> Callable[..., str]:
 
     def run(*arguments: str) -> str:
         command = [find_program("rclone"), *COMMON, *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

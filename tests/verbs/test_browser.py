@@ -59,7 +59,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     picture = f"testsrc2=size=320x240:rate=15:duration={SECONDS},noise=alls=80:allf=t"
     codec = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "8M", "-g", "15")
     command = (program("ffmpeg"), "-v", "error", "-nostdin", "-f", "lavfi", "-i", picture, *codec, str(made))
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=200)
     return made.read_bytes()
 
 

@@ -402,7 +402,7 @@ def address(request: pytest.FixtureRequest, root: StorageNode) -> Iterator[str]:
 
 
 def run(*command: str) -> bytes:
-    return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, timeout=200).stdout
 
 
 def test_curl_and_wget_resume(root: StorageNode, tmp_path: Path, address: str) -> None:

@@ -30,6 +30,9 @@ class Opened(Protocol):
     stat: Stat
 
     def read(self, start: int, stop: int) -> Iterator[bytes]: ...
+    def settled(self) -> Stat:
+        """After a read of up to `SPOOL` bytes: the facts, `Steady` where they are known to have held meanwhile."""
+
     def close(self) -> None: ...
 
 

@@ -142,7 +142,7 @@ class ServerStorage(StorageBackend):
         with self._session() as session:
             opened = session.open(self._at(path), path)
             try:
-                return b"".join(opened.read(*span(opened.stat.size, start, end))), opened.stat
+                return b"".join(opened.read(*span(opened.stat.size, start, end))), opened.settled()
             finally:
                 opened.close()
 
@@ -167,10 +167,11 @@ class ServerStorage(StorageBackend):
                 return ServerReader(self._pool, session, opened, first, last)
             try:
                 data = b"".join(opened.read(first, last))
+                stat = opened.settled()
             finally:
                 opened.close()
             whole = True
-            return BytesReader(data, opened.stat)
+            return BytesReader(data, stat)
         except BaseException as error:
             whole = survives(error)
             raise

@@ -11,13 +11,14 @@ from contextlib import suppress
 from typing import Any
 
 import paramiko
+from msgspec.structs import replace
 from paramiko import sftp as words
 from paramiko.message import Message
 from paramiko.sftp_attr import SFTPAttributes
 
 from ..exceptions import StorageIsADirectoryError, UnsupportedOperation
-from ..types import Stat
-from ._fsspec import Spool
+from ..types import STEADY, Stat
+from ._fsspec import SPOOL, Spool
 from ._pool import Refused, Session, shrunk
 from ._sshfence import Answers, Fence
 
@@ -59,15 +60,18 @@ class SshFile:
         self._answers = Answers(client)
         _, message = self._answers.wait(self._answers.ask(words.CMD_FSTAT, handle))
         self.stat = described(path, SFTPAttributes._from_msg(message))
+        self._after: int | None = None
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         asked: deque[tuple[int, int, int]] = deque()
-        at = start
+        at, brief = start, stop - start <= SPOOL
         while at < stop or asked:
             while at < stop and len(asked) < IN_FLIGHT:
                 size = min(CHUNK, stop - at)
                 asked.append((at, size, self._ask(at, size)))
                 at += size
+            if brief and at >= stop:  # a server answers the requests about one handle as if one after the other
+                self._after, brief = self._answers.ask(words.CMD_FSTAT, self._handle), False
             yield self._answer(*asked.popleft())
 
     def _ask(self, at: int, size: int) -> int:
@@ -84,6 +88,12 @@ class SshFile:
             if len(data) == size:
                 return data
             number = self._ask(at + len(data), size - len(data))
+
+    def settled(self) -> Stat:
+        if self._after is None:
+            return self.stat
+        found = described(self.stat.path, SFTPAttributes._from_msg(self._answers.wait(self._after)[1]))
+        return replace(self.stat, hashes=STEADY) if found == self.stat else self.stat
 
     def close(self) -> None:
         close(self._client, self._handle)

@@ -86,6 +86,9 @@ class FtpFile:
         data.close()
         self._session.ftp.voidresp()
 
+    def settled(self) -> Stat:
+        return self.stat  # the protocol knows no open files to ask about
+
     def close(self) -> None:
         """The server answers to a transfer that is broken off, sooner or later; if later, the connection goes."""
         if self._data is None:

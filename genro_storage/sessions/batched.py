@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from .conversations import judged_message
+from .conversations import ATOMIC, judged_message
 from .forwarding import Forwarding
 from .interfaces import Facts
 
@@ -71,9 +71,22 @@ class BatchOptimizedStorageBackend(Forwarding):
         await self.flush()
         return await super().append_messages(session_id, messages)
 
+    async def pop_message(self, session_id: str) -> Facts | None:
+        await self._in_order()
+        told: Facts | None = await self.storage.pop_message(session_id)
+        return told
+
+    async def delete_session(self, session_id: str) -> bool:
+        await self._in_order()
+        return await super().delete_session(session_id)
+
+    async def export_session(self, session_id: str) -> Facts | None:
+        await self._in_order()
+        told: Facts | None = await self.storage.export_session(session_id)
+        return told
+
     async def get_conversation_history(self, session_id: str, limit: int | None = 50, **more: Any) -> list[Facts]:
-        if self._buffered:
-            await self.flush()
+        await self._in_order()
         return await super().get_conversation_history(session_id, limit, **more)
 
     async def flush(self) -> None:
@@ -105,6 +118,11 @@ class BatchOptimizedStorageBackend(Forwarding):
 
     # --- how ---
 
+    async def _in_order(self) -> None:
+        """What was acknowledged before is stored first: else it would come too late, or into another session."""
+        if self._buffered:
+            await self.flush()
+
     async def _drive(self) -> None:
         try:
             while self._waiting:
@@ -114,7 +132,7 @@ class BatchOptimizedStorageBackend(Forwarding):
                         await asyncio.wait_for(self._full.wait(), self._timeout)
                     except TimeoutError:
                         pass
-                batch = [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
+                batch = [self._waiting.popleft() for _ in range(min(self._size, ATOMIC, len(self._waiting)))]
                 sessions: dict[str, list[_Waiting]] = {}
                 for one in batch:
                     sessions.setdefault(one.session_id, []).append(one)

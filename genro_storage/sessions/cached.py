@@ -22,6 +22,7 @@ class _Cache:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[float, Any]] = OrderedDict()
         self._epochs: Counter[str] = Counter()
+        self._cleared = 0
         self._flights: dict[tuple[int, str], asyncio.Task[Any]] = {}
         self.results: Counter[str] = Counter()
 
@@ -42,10 +43,12 @@ class _Cache:
         return copy.deepcopy(await asyncio.shield(flight))
 
     async def _fill(self, key: str, fill: Callable[[], Awaitable[Any]]) -> Any:
-        epoch = self._epochs[key]
+        epoch = self._cleared, self._epochs[key]
         value = await fill()
         with self._lock:
-            if value is not None and self._epochs[key] == epoch:  # else it is older than a write of ours
+            if (
+                value is not None and (self._cleared, self._epochs[key]) == epoch
+            ):  # else it is older than a write of ours
                 self._kept[key] = (time.monotonic() + self._ttl, value)
                 while len(self._kept) > self._size:
                     self._kept.popitem(last=False)
@@ -65,6 +68,14 @@ class _Cache:
                 del self._flights[flight_key]
             if len(self._epochs) > 4 * self._size and not self._flights:
                 self._epochs.clear()
+                self._cleared += 1  # a fill that was forgotten may still be under way
+
+    def forget_all(self) -> None:
+        """As `forget`, for all that is kept or under way."""
+        with self._lock:
+            keys = {*self._kept, *(key for _, key in self._flights)}
+        for key in keys:
+            self.forget(key)
 
 
 class CachedStorageBackend(Forwarding):
@@ -119,12 +130,24 @@ class CachedStorageBackend(Forwarding):
     async def store_task_context(self, session_id: str, context: Any) -> bool:
         return bool(await self._changed(session_id, super().store_task_context(session_id, context)))
 
+    async def pop_message(self, session_id: str) -> Facts | None:
+        told: Facts | None = await self._changed(session_id, self.storage.pop_message(session_id))
+        return told
+
+    async def batch_create_sessions(self, sessions: Sequence[Mapping[str, Any]]) -> list[bool]:
+        return list(await self._all_changed(self.storage.batch_create_sessions(sessions)))
+
+    async def batch_end_sessions(self, session_ids: Sequence[str], status: str = "completed") -> list[bool]:
+        return list(await self._all_changed(self.storage.batch_end_sessions(session_ids, status)))
+
+    async def import_session(self, data: Mapping[str, Any]) -> bool:
+        return bool(await self._all_changed(self.storage.import_session(data)))
+
     async def cleanup_expired_sessions(self, max_idle_hours: float = 24) -> int:
-        removed = await super().cleanup_expired_sessions(max_idle_hours)
-        for cache in (self._sessions, self._contexts):
-            for key in list(cache._kept):
-                cache.forget(key)
-        return removed
+        return int(await self._all_changed(super().cleanup_expired_sessions(max_idle_hours)))
+
+    async def sweep(self) -> Any:
+        return await self._all_changed(self.storage.sweep())
 
     async def get_metrics(self) -> Facts:
         results = self._sessions.results + self._contexts.results
@@ -143,6 +166,18 @@ class CachedStorageBackend(Forwarding):
             return await call
         finally:
             self._forget(session_id)
+
+    async def _all_changed(self, call: Awaitable[Any]) -> Any:
+        """A call that may change any session."""
+        self._forget_all()
+        try:
+            return await call
+        finally:
+            self._forget_all()
+
+    def _forget_all(self) -> None:
+        for cache in (self._sessions, self._contexts):
+            cache.forget_all()
 
     def _forget(self, session_id: str) -> None:
         self._sessions.forget(session_id)

@@ -7,6 +7,7 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,13 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
-from genro_storage import SessionConflictError, SessionNotFoundError, StaleSessionError, StorageUnavailableError
+from genro_storage import (
+    SessionConflictError,
+    SessionNotFoundError,
+    StaleSessionError,
+    StorageCorruptedError,
+    StorageUnavailableError,
+)
 from genro_storage.records.base import RecordStore
 from genro_storage.records.memory import MemoryRecordStore
 from genro_storage.sessions import (
@@ -112,6 +119,58 @@ def test_the_cache_asks_once_and_drops_a_fill_that_a_write_overtook() -> None:
     run(test)
 
 
+CHANGES: dict[str, Callable[[CachedStorageBackend], Awaitable[object]]] = {
+    "batch_end_sessions": lambda c: c.batch_end_sessions(["s"], "done"),
+    "batch_create_sessions": lambda c: c.batch_create_sessions([{"session_id": "s", "user_id": "u"}]),
+    "pop_message": lambda c: c.pop_message("s"),
+    "import_session": lambda c: c.import_session({"session": {}}),
+    "sweep": lambda c: c.sweep(),
+    "cleanup_expired_sessions": lambda c: c.cleanup_expired_sessions(1),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_cache_asks_again_after_every_write_of_its_own(name: str) -> None:
+    async def test() -> None:
+        store = MemoryStorageBackend()
+        cached = CachedStorageBackend(store, ttl=1000)
+        await cached.create_session("s", "u")
+        await cached.add_conversation_message("s", "user", "hi")
+        assert (await cached.get_session("s"))["metadata"] == {}
+        await store.update_session("s", {"metadata": {"by": "another"}})
+        assert (await cached.get_session("s"))["metadata"] == {}
+        with suppress(StorageCorruptedError):  # what is no export
+            await CHANGES[name](cached)
+        assert (await cached.get_session("s"))["metadata"] == {"by": "another"}
+
+    run(test)
+
+
+def test_the_cache_drops_a_fill_that_was_overtaken_when_it_forgot_its_epochs() -> None:
+    async def test() -> None:
+        store = MemoryStorageBackend()
+        await store.create_session("s", "u")
+        gate, asked = asyncio.Event(), asyncio.Event()
+
+        class Slow(SessionStore):
+            async def get_session(self, session_id: str) -> dict[str, Any] | None:
+                found = await super().get_session(session_id)
+                asked.set()
+                await gate.wait()
+                return found
+
+        cached = CachedStorageBackend(Slow(store.records), cache_size=1, ttl=1000)
+        read = asyncio.create_task(cached.get_session("s"))
+        await asked.wait()
+        for name in ("a", "b", "c", "d", "s"):
+            await cached.update_session(name, {"metadata": {"new": 1}})
+        gate.set()
+        await read
+        assert (await cached.get_session("s"))["metadata"] == {"new": 1}
+
+    run(test)
+
+
 # --- batches ---
 
 
@@ -155,6 +214,27 @@ def test_buffered_batches_say_what_they_promise() -> None:
         await batched.close()
         assert time.monotonic() - start < 60  # nothing waits for a batch to be full
         assert len(await batched.storage.get_conversation_history("s")) == 2
+
+    run(test)
+
+
+def test_a_buffered_message_is_stored_before_its_session_goes() -> None:
+    async def test() -> None:
+        store = MemoryStorageBackend()
+        batched = BatchOptimizedStorageBackend(store, ack="buffered", batch_timeout=300)
+        for call in (batched.delete_session, batched.export_session, batched.pop_message):
+            await batched.create_session("s", "u")
+            await batched.add_conversation_message("s", "user", "of the first")
+            told = await call("s")
+            assert told
+            if call == batched.export_session:
+                assert [one["content"] for one in told["messages"]] == ["of the first"]
+            await batched.delete_session("s")
+            await batched.create_session("s", "u")
+            assert await batched.get_conversation_history("s") == []
+            await batched.delete_session("s")
+        assert batched.lost == 0
+        await batched.close()
 
     run(test)
 

@@ -92,7 +92,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "soak" in fixtures:
             item.add_marker("soak")
             if not item.get_closest_marker("timeout"):
-                item.add_marker(pytest.mark.timeout(max(120, 7200 * soak_scale())))
+                item.add_marker(pytest.mark.timeout(max(240, 7200 * soak_scale())))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -23,7 +23,7 @@ def in_children(count: int, act: Callable[[int], object]) -> list[int]:
             # OpenSSL does not survive a fork beside a thread that just begins to use it: such a child hangs in C, and
             # would hold the pipes of this run for ever.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(60)
+            signal.alarm(150)
             try:
                 act(number)
                 status = 0

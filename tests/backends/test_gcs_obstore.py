@@ -135,7 +135,7 @@ def test_a_token_is_fetched_once_for_both(opened: Open, proxy: FaultProxy) -> No
 
 
 @forks
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 def test_a_child_goes_the_exact_way(opened: Open, proxy: FaultProxy) -> None:
     backend = opened()
     backend.put("f", b"1")

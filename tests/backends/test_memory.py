@@ -170,7 +170,7 @@ def test_a_fork_while_others_write() -> None:
     for _ in range(20):
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
+            signal.alarm(150)
             backend.put("own", b"1")
             listed = [entry.path for page in backend.walk("") for entry in page]
             os._exit(0 if listed == sorted(listed) and "own" in listed else 1)

@@ -30,7 +30,7 @@ def manager(place: Place) -> Iterator[StorageManager]:
 
 
 @forks
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 def test_children_open_connections_of_their_own(place: Place, manager: StorageManager) -> None:
     """R37: eight at once, while a connection of the parent is in use; and the parent goes on."""
     root = manager.node("m:")
@@ -57,7 +57,7 @@ def test_children_open_connections_of_their_own(place: Place, manager: StorageMa
     assert (root / "d/f").read_bytes() == FILES["d/f"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_threads_leak_no_descriptor(place: Place) -> None:
     """R36."""
     with place.mounted(place.port, max_connections=16) as manager:

@@ -329,7 +329,7 @@ def test_refusals_have_their_class(opened: Open) -> None:
 
 
 @forks
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 def test_a_child_goes_the_exact_way(proxied: Open, proxy: FaultProxy) -> None:
     backend = proxied()
     backend.put("f", b"1")

@@ -32,7 +32,7 @@ Open = Callable[..., S3Backend]
 
 
 @forks
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 def test_children_open_connections_of_their_own(backend: S3Backend) -> None:
     """R37: eight children at once, while the parent's connections are in use; and the parent goes on."""
     backend.put("f", bytes(3 * MIB))
@@ -51,7 +51,7 @@ def test_children_open_connections_of_their_own(backend: S3Backend) -> None:
 
 
 @forks
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 def test_open_files_do_not_cross_a_fork(backend: S3Backend, small_parts: None) -> None:
     """An inherited writer or reader says so; leaving the child neither aborts nor disturbs the parent's upload."""
     backend.put("f", bytes(3 * MIB))
@@ -73,7 +73,7 @@ def test_open_files_do_not_cross_a_fork(backend: S3Backend, small_parts: None) -
 
 
 @forks
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 def test_a_fork_while_others_connect(opened: Open) -> None:
     """No lock that another thread held at the fork is waited for."""
     backends = [opened() for _ in range(4)]

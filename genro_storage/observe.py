@@ -183,10 +183,10 @@ class RecordMeter(Meter):
 
     def __init__(self, **common: str) -> None:
         super().__init__(**common)
-        self._well: dict[str, tuple[Histogram, dict[Labels, float], Labels]] = {}
+        self._well: dict[str, tuple[Histogram, Histogram | None, dict[Labels, float], Labels]] = {}
 
-    async def measured(self, operation: str, call: Awaitable[T]) -> T:
-        """Awaits a call and counts it, its time and its outcome."""
+    async def measured(self, operation: str, call: Awaitable[T], size: int | None = None) -> T:
+        """Awaits a call and counts it, its time and its outcome; `size`: changes of a commit."""
         start = time.perf_counter()
         try:
             if _telemetry is None:
@@ -195,18 +195,23 @@ class RecordMeter(Meter):
                 with _telemetry.span(operation, dict(self._common)["store"]):
                     result = await call
         except BaseException as error:
-            self._ended(operation, start, type(error).__name__)
+            self._ended(operation, start, type(error).__name__, size)
             raise
-        if _telemetry is not None or operation not in self._well:
-            self._ended(operation, start, "ok")
+        well = None if _telemetry is not None else self._well.get(operation)
+        if well is None:
+            self._ended(operation, start, "ok", size)
         else:  # the same, the short way: it goes with each call
-            seconds, counts, labels = self._well[operation]
+            seconds, sizes, counts, labels = well
             with self._lock:
                 seconds.add(time.perf_counter() - start)
                 counts[labels] += 1
+                if sizes is not None and size is not None:
+                    sizes.add(size)
         return result
 
-    def _ended(self, operation: str, start: float, outcome: str) -> None:
+    def _ended(self, operation: str, start: float, outcome: str, size: int | None) -> None:
+        if size is not None:
+            self.add(_BATCHES, size, SIZES)
         self.add(_SECONDS, time.perf_counter() - start, op=operation)
         self.count(_OPERATIONS, op=operation, outcome=outcome)
         if outcome == "VersionConflictError":
@@ -214,10 +219,12 @@ class RecordMeter(Meter):
         if outcome == "ok":
             labels: Labels = ("op", operation), ("outcome", outcome)
             seconds = self._histograms[_SECONDS][labels[:1]]
-            self._well[operation] = seconds, self._counters[_OPERATIONS], labels
+            sizes = None if size is None else self._histograms[_BATCHES][()]
+            self._well[operation] = seconds, sizes, self._counters[_OPERATIONS], labels
 
 
 _SECONDS, _OPERATIONS = "genro_records_operation_seconds", "genro_records_operations_total"
+_BATCHES = "genro_records_commit_batch_size"
 
 
 def _shown(labels: Labels) -> str:

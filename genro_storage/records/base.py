@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from .._bridge import settled
 from ..exceptions import RecordTooLargeError, StorageTimeoutError, VersionConflictError
-from ..observe import SIZES, RecordMeter
+from ..observe import RecordMeter
 
 if TYPE_CHECKING:
     from .blocking import BlockingRecords
@@ -173,8 +173,7 @@ class RecordStore(ABC):
         call = self._commit(changes) if self.outlasts else settled(self._commit(changes))
         if self.meter is None:
             return await call
-        self.meter.add("genro_records_commit_batch_size", len(changes), SIZES)
-        return await self.meter.measured("commit", call)
+        return await self.meter.measured("commit", call, len(changes))
 
     async def initialize(self) -> None:
         """Connects, and makes or upgrades what is kept; idempotent.

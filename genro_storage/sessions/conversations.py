@@ -120,7 +120,10 @@ class Conversations(Lifecycle):
         judged_role(role, name)
         most = self.options.max_message
         told = _NOTHING if not metadata else await self.encoded(judged_metadata(metadata), f"{name}metadata", most)
-        data = await self.encoded(content, f"{name}content", most)
+        if type(content) is str and len(content) <= HEAVY:  # what messages are made of
+            data = codec.encode(content, f"{name}content")
+        else:
+            data = await self.encoded(content, f"{name}content", most)
         if len(data) + len(told) > most:
             raise RecordTooLargeError(f"{name}content and metadata have {len(data) + len(told)} bytes, at most {most}")
         return packed_message(role, data, self.records.clock(), told)

@@ -223,7 +223,7 @@ class _Lane:
         doubtful: _Plan | None = None
         lost: CommitOutcomeUnknownError | None = None
         for attempt in range(TRIES):
-            state = await self._state(wishes, lost)
+            state = self._remembered(wishes[0]) or await self._state(wishes, lost)
             if doubtful is not None and _applied(state, doubtful, self._of_loop.writer, number_of_commit):
                 return doubtful.results
             if state is None:
@@ -244,14 +244,19 @@ class _Lane:
                 return plan.results
         raise lost or StorageConflictError(f"session changed by others {TRIES} times in a row", operation="update")
 
+    def _remembered(self, wish: Delta | Edit) -> _Known | None:
+        """The hot record as it was last stored from here: enough to add to it."""
+        known = self.known
+        if known is None or not isinstance(wish, Delta):
+            return None
+        ends = known.hot.expires_at
+        return known if ends is None or ends > self._lanes.clock() else None
+
     async def _state(self, wishes: list[Delta | Edit], lost: CommitOutcomeUnknownError | None) -> State | _Known | None:
         """What is stored now, as far as the wishes need it; None: no session, or no more."""
-        known, records = self.known, self._lanes.records
-        adding = isinstance(wishes[0], Delta)
-        if adding and known is not None and not _has_ended(known.hot, self._lanes.clock()):
-            return known
+        records = self._lanes.records
         try:
-            if adding:
+            if isinstance(wishes[0], Delta):
                 record = await records.get(HOT, self._key)
                 return None if record is None else _Known(hot_of(record.data), record.version)
             return await read_state(records, self._key)
@@ -270,15 +275,17 @@ class _Lane:
             if edited is None:
                 return _Plan([], state.hot, [None])
             changes, hot, results = list(edited.changes), edited.hot, [edited.result]
+            if hot is None:
+                return _Plan([Delete(HOT, self._key, expect=version), *changes], None, results)
+            hot = replace(hot, writers=self._signed(hot.writers, number_of_commit))
         else:
-            changes, hot, results = self._added(wishes, state.hot, now)
-        if hot is None:
-            return _Plan([Delete(HOT, self._key, expect=version), *changes], None, results)
-        hot = replace(hot, writers=self._signed(hot.writers, number_of_commit))
+            changes, hot, results = self._added(wishes, state.hot, now, number_of_commit)
         put = Put(HOT, self._key, pack(hot), expect=version, expires_at=hot.expires_at)
         return _Plan([put, *changes], hot, results)
 
-    def _added(self, wishes: Sequence[Any], hot: Hot, now: int) -> tuple[list[Change], Hot, list[Any]]:
+    def _added(
+        self, wishes: Sequence[Any], hot: Hot, now: int, number_of_commit: int
+    ) -> tuple[list[Change], Hot, list[Any]]:
         space, seq, results = messages(hot.inc), hot.last_seq, []
         new: list[bytes] = []
         requests, errors, seconds = hot.request_count, hot.error_count, hot.total_processing_time
@@ -300,6 +307,7 @@ class _Lane:
             request_count=requests,
             error_count=errors,
             total_processing_time=seconds,
+            writers=self._signed(hot.writers, number_of_commit),
         )
         return changes, used, results
 
@@ -331,10 +339,6 @@ async def read_state(records: RecordStore, key: str) -> State | None:
         state = State(cold_of(cold.data), cold.version, hot_of(hot.data), hot.version)
         if state.cold.inc == state.hot.inc:  # else it was made anew between the two reads
             return state
-
-
-def _has_ended(hot: Hot, now: int) -> bool:
-    return hot.expires_at is not None and hot.expires_at <= now
 
 
 def _applied(state: State | _Known | None, plan: _Plan, writer: str, number_of_commit: int) -> bool:

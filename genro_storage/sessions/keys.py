@@ -16,7 +16,7 @@ GARBAGE, DRAFTS, META = "gc", "drafts", "meta"
 _LONGEST, _KEPT = 200, 120
 _BASE32 = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_PLAIN = re.compile(rf"[A-Za-z0-9_.-]{{1,{_LONGEST}}}")
+_PLAIN = re.compile(rf"[A-Za-z0-9_.-]{{0,{_LONGEST}}}")
 MAX_ID = 512
 
 

@@ -15,7 +15,7 @@ from .statements import checkpoint
 FEW = 8
 """Changes of a commit that is written without looking first; a wrong guess costs them twice."""
 VACUUM_PAGES = 2000
-TOGETHER = 16 << 10
+TOGETHER = 4 << 10
 """Bytes of a record that is written in one statement with others: SQLite copies each value once more there."""
 _POWERS = (64, 32, 16, 8, 4, 2, 1)
 """Rows of one statement; few different ones, so that all stay prepared."""

@@ -48,6 +48,8 @@ class MountLog:
         self.owner = owner
         self.waiting: dict[Name, Held] = {}
         self.lost = False
+        self.count: int | None = None
+        """Objects of records, about: set by whoever listed them, kept up by folding."""
         self._next = 1
         self._log: list[int] = []  # numbers of entries with writes that are still there, in order
         self._unsettled: tuple[int, bytes, Sequence[Held]] | None = None
@@ -248,6 +250,7 @@ class MountLog:
         except StorageNotFoundError:
             if held.data is not None or held.sticky:
                 await self.objects.create(path, encoded(_signed(held)))
+                self._counted(1)
             return
         there = record_of(data, path)
         if there.version >= held.version and there.sticky >= held.sticky:
@@ -256,8 +259,13 @@ class MountLog:
         newer = _marked(newer, held.sticky or there.sticky)
         if newer.data is None and not newer.sticky:
             await self.objects.delete(path, etag)
+            self._counted(-1)
         else:
             await self.objects.replace(path, encoded(_signed(newer)), etag)
+
+    def _counted(self, more: int) -> None:
+        if self.count is not None:
+            self.count += more
 
     async def _forget(self, keep: int) -> None:
         """Removes folded entries, oldest first, so that what is left is always the end of the log."""

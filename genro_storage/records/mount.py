@@ -88,6 +88,12 @@ class MountRecordStore(RecordStore):
         """Looks at 1000 objects further on with each call."""
         return await self._run(lambda engine: self._sweep(engine, limit))
 
+    async def approximate_count(self) -> int | None:
+        """What the last whole listing of a sweep told, kept up since; None before: a listing costs too much to ask."""
+        if self._engine is None or self._pid != os.getpid():
+            return None
+        return await self._run(_count)
+
     async def close(self) -> None:
         if self._engine is None or self._pid != os.getpid():
             return
@@ -180,11 +186,12 @@ class MountRecordStore(RecordStore):
         return record_of(data, path)
 
     async def _sweep(self, engine: Engine, limit: int) -> int:
-        await engine.log()
+        log = await engine.log()
         if not self._unswept:
             for folder in await self._objects.names(RECORDS):
                 where = f"{RECORDS}/{folder}"
                 self._unswept += [f"{where}/{name}" for name in await self._objects.names(where)]
+            log.count = len(self._unswept)
         seen, self._unswept = self._unswept[:SWEPT], self._unswept[SWEPT:]
         moment, names = self.clock(), list[tuple[str, str]]()
         for start in range(0, len(seen), READ_AT_ONCE):
@@ -193,3 +200,7 @@ class MountRecordStore(RecordStore):
                     names.append((held.space, held.key))
         self._unswept += [path_of(*name) for name in names[limit:]]
         return await engine.remove_expired(names[:limit], moment)
+
+
+async def _count(engine: Engine) -> int | None:
+    return (await engine.log()).count

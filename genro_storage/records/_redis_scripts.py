@@ -24,16 +24,24 @@ for i = 1, count do
         if expect ~= actual then return {-i, tonumber(actual)} end
     end
 end
+local puts = 0
+for i = 1, count do
+    if ARGV[5 * i - 3] == 'p' then puts = puts + 1 end
+end
+local version = 0
+if puts > 0 then version = redis.call('INCRBY', KEYS[1], puts) - puts end
 local versions = {}
 for i = 1, count do
     local kind, key, expires, data = ARGV[5 * i - 3], ARGV[5 * i - 1], ARGV[5 * i], ARGV[5 * i + 1]
     local record, space = KEYS[2 * i], KEYS[2 * i + 1]
     if kind == 'p' then
-        local version = redis.call('INCR', KEYS[1])
+        version = version + 1
         if expires == '' then
-            redis.call('HSET', record, 'v', version, 'd', data)
-            redis.call('HDEL', record, 'e')
-            redis.call('PERSIST', record)
+            -- Two new fields: there was no record, and so no expiry that has to go.
+            if redis.call('HSET', record, 'v', version, 'd', data) < 2 then
+                redis.call('HDEL', record, 'e')
+                redis.call('PERSIST', record)
+            end
         else
             redis.call('HSET', record, 'v', version, 'd', data, 'e', expires)
             redis.call('PEXPIREAT', record, math.floor(tonumber(expires) / 1000) + 60000)

@@ -16,6 +16,7 @@ from botocore.credentials import Credentials
 from genro_storage.backends._s3 import plain
 from genro_storage.backends.s3 import S3Backend
 from genro_storage.exceptions import (
+    StorageConflictError,
     StorageError,
     StorageNotFoundError,
     StorageUnavailableError,
@@ -168,3 +169,35 @@ def test_anonymous_listings_are_not_signed(proxied: Open, proxy: FaultProxy) -> 
     with pytest.raises(StorageError):
         entries(proxied(anon=True).walk(""))
     assert [seen for seen in proxy.log if "authorization" in seen.headers] == []
+
+
+@pytest.mark.parametrize("name", ["seaweedfs", "ministack", "moto"])
+def test_copies_are_those_of_the_client(request: pytest.FixtureRequest, opened: Open, name: str) -> None:
+    server: S3Endpoint = request.getfixturevalue(name)
+    bucket = server.make_bucket()
+    quick = opened(server, bucket=bucket, path="")
+    exact = opened(server, bucket=bucket, path="", client_options={"user_agent_extra": "client"})
+    for number, key in enumerate(("a b", "a%2Fb", "a+b", "é/ü", "m&n", "q=?#")):
+        kept = WriteOptions(metadata={"who": "ü"}, mtime=1.5, content_type="text/x-mine")
+        etag = quick.put(key, key.encode(), kept).etag
+        for how in (WriteOptions(source_match=etag), WriteOptions(metadata={"other": "1"}, mtime=2.5)):
+            one = quick.copy_from(quick, key, f"q{number}", how)
+            other = exact.copy_from(exact, key, f"e{number}", how)
+            assert (one.etag, one.hashes, one.size) == (other.etag, other.hashes, other.size)
+            here, there = exact.stat(f"q{number}"), exact.stat(f"e{number}")
+            assert (here.metadata, here.mtime, here.content_type) == (there.metadata, there.mtime, there.content_type)
+        assert quick.get(f"q{number}")[0] == key.encode()
+    with pytest.raises(StorageNotFoundError):
+        Mount("m", quick, retry=NO_RETRY).copy_from(Mount("m", quick), "absent", "x")
+
+
+def test_a_copy_makes_no_client_and_is_of_the_very_source(seaweedfs: S3Endpoint, opened: Open) -> None:
+    backend = opened(seaweedfs, bucket=seaweedfs.make_bucket(), path="")
+    etag = backend.put("f", b"old").etag
+    backend.copy_from(backend, "f", "g", WriteOptions(source_match=etag))
+    assert backend._connection._client is None
+    backend.put("f", b"new")
+    mount = Mount("m", backend, retry=NO_RETRY)
+    with pytest.raises(StorageConflictError):
+        mount.copy_from(mount, "f", "g", WriteOptions(source_match=etag))
+    assert backend.get("g")[0] == b"old"

@@ -43,22 +43,31 @@ _OPERATIONS = {
     "complete_multipart_upload": ("POST", {}),
     "abort_multipart_upload": ("DELETE", {}),
     "get_object": ("GET", {}),
+    "copy_object": ("PUT", {}),
 }
 _QUERY = {"PartNumber": "partNumber", "UploadId": "uploadId", "VersionId": "versionId"}
 _SENT = {
     "ACL": "x-amz-acl",
+    "CacheControl": "cache-control",
     "ChecksumAlgorithm": "x-amz-checksum-algorithm",
     "ChecksumCRC32C": "x-amz-checksum-crc32c",
     "ChecksumSHA256": "x-amz-checksum-sha256",
+    "ContentDisposition": "content-disposition",
+    "ContentEncoding": "content-encoding",
+    "ContentLanguage": "content-language",
     "ContentMD5": "content-md5",
     "ContentType": "content-type",
+    "CopySourceIfMatch": "x-amz-copy-source-if-match",
     "IfMatch": "if-match",
     "IfNoneMatch": "if-none-match",
+    "MetadataDirective": "x-amz-metadata-directive",
     "RequestPayer": "x-amz-request-payer",
     "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
     "ServerSideEncryption": "x-amz-server-side-encryption",
     "StorageClass": "x-amz-storage-class",
     "Tagging": "x-amz-tagging",
+    "TaggingDirective": "x-amz-tagging-directive",
+    "WebsiteRedirectLocation": "x-amz-website-redirect-location",
 }
 
 
@@ -139,11 +148,15 @@ class Wire:
         query = asked | {name: str(request[word]) for word, name in _QUERY.items() if word in request}
         sent = {_SENT[word]: str(value) for word, value in request.items() if word in _SENT} | dict(headers)
         sent |= {f"x-amz-meta-{name}": value for name, value in request.get("Metadata", {}).items()}
+        if "CopySource" in request:
+            sent["x-amz-copy-source"] = _copied(**request["CopySource"])
         below = quote(f"/{request['Key']}" if place.virtual else f"/{options.bucket}/{request['Key']}", safe="/-_.~")
         if not options.anon:
             url = urlsplit(place.endpoint)
             signed = Request(method, url.netloc, url.path + below, query, sent)
-            payload = hashlib.sha256(body).hexdigest() if method == "POST" and isinstance(body, bytes) else UNSIGNED
+            payload = UNSIGNED
+            if isinstance(body, bytes) and (method == "POST" or not body):
+                payload = hashlib.sha256(body).hexdigest()
             sent |= signature(signed, connection.credentials(), place.region, payload)
         target = f"{below}?{encoded(query)}" if query else below
         response = self._pool(place).open(method, target, sent, body if method in ("PUT", "POST") else None)
@@ -170,6 +183,12 @@ def _answer(reply: Reply, operation: str) -> Answer:
     text = reply.data.decode(errors="replace")
     found = {name: _element(name, text) for name in ("UploadId", "ETag") if f"<{name}>" in text}
     return told(reply.headers) | found
+
+
+def _copied(Bucket: str, Key: str, VersionId: str | None = None) -> str:
+    """The object that a copy is made of, as its header names it."""
+    place = quote(f"{Bucket}/{Key}", safe="/-_.~")
+    return place if VersionId is None else f"{place}?versionId={quote(VersionId, safe='-_.~')}"
 
 
 def _listed(parts: Sequence[Answer]) -> bytes:

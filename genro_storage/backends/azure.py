@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from msgspec.structs import replace
 
 from ..exceptions import StorageError, StorageNotFoundError, StorageVersionNotFoundError, UnsupportedOperation
-from ..types import PLAIN, SignedRequest, SignOptions, Stat, Version, WriteOptions
+from ..types import SignedRequest, SignOptions, Stat, Version, WriteOptions
 from ._azure import errors, labels, listing
 from ._azure.client import AzureOptions, Client
 from ._azure.copying import copy_blob
@@ -17,24 +17,24 @@ from ._azure.parts import AzureParts
 from ._azure.removal import deleted_many
 from ._azure.signing import signed
 from ._azure.writer import AzureWriter, Target
-from ._objects import metadata_of, prefix_of, quoted, range_header, sent_metadata
+from ._objects import metadata_of, quoted, sent_metadata
 from ._pages import Asked, Page
-from ._rest.body import BodyReader, trimmed
-from ._rest.web import whole
-from .base import BackendReader, BytesReader, Tick, conflict
-from .objects import ObjectStoreBackend
+from ._refusals import code_of
+from ._rest.backend import RestBackend
+from .base import Tick, conflict
 from .options import Context
 
 
-class AzureBackend(ObjectStoreBackend):
+class AzureBackend(RestBackend):
     """A container, or a part of one; writes make block blobs."""
 
     Options = AzureOptions
     aliases: ClassVar[Mapping[str, str]] = {"base_path": "path"}
-    features = replace(ObjectStoreBackend.features, hashes=frozenset({"md5"}), tags=True)
+    features = replace(RestBackend.features, hashes=frozenset({"md5"}), tags=True)
     apart = "Azure copies only within one account"
 
     options: AzureOptions
+    _client: Client
 
     def __init__(self, options: AzureOptions, context: Context = Context()) -> None:  # noqa: B008 - immutable
         super().__init__(options, context)
@@ -57,9 +57,6 @@ class AzureBackend(ObjectStoreBackend):
     def lacks(self) -> set[str]:
         account = self._client.account
         return (set() if account.key else {"sign"}) | (set() if account.anonymous else {"public_url"})
-
-    def close(self) -> None:
-        self._client.web.close()
 
     def translate(self, error: Exception) -> StorageError | None:
         return errors.translate(error)
@@ -84,7 +81,7 @@ class AzureBackend(ObjectStoreBackend):
     # --- facts and listings ---
 
     def facts(self, path: str, version: str | None = None, if_match: str | None = None) -> Stat:
-        stat = self._stat(path, self._head(path, version), version)
+        stat = self.described(path, self._head(path, version), version)
         if if_match is not None and quoted(stat.etag or "") != quoted(if_match):
             raise conflict(if_match, stat.etag)
         return stat
@@ -102,66 +99,28 @@ class AzureBackend(ObjectStoreBackend):
 
     # --- reading ---
 
-    def get(
-        self,
-        path: str,
-        start: int = 0,
-        end: int | None = None,
-        *,
-        version: str | None = None,
-        if_match: str | None = None,
-    ) -> tuple[bytes, Stat]:
-        response = self._ranged(path, start, end, version, if_match)
-        if response is None:
-            return b"", self.facts(path, version, if_match)
-        answer = whole(response)
-        return trimmed(answer.data, answer.headers, start, end), self._stat(path, answer.headers, version)
+    def begin(self, path: str, start: int, version: str | None) -> int:
+        """Azure knows no suffixes."""
+        return start if start >= 0 else max(0, (self.stat(path, version=version).size or 0) + start)
 
-    def reader(
-        self,
-        path: str,
-        start: int = 0,
-        end: int | None = None,
-        *,
-        version: str | None = None,
-        if_match: str | None = None,
-    ) -> BackendReader:
-        response = self._ranged(path, start, end, version, if_match)
-        if response is None:
-            return BytesReader(b"", self.facts(path, version, if_match))
-        reader = BodyReader(response, Stat(path), start, end)
-        try:
-            reader.stat = self._stat(path, response.headers, version)
-        except StorageNotFoundError:
-            reader.close()
-            raise
-        return reader
-
-    def _ranged(self, path: str, start: int, end: int | None, version: str | None, if_match: str | None) -> Any:
-        """The answer to the GET of a range; None where no byte is in it."""
-        self.judge_file(path)
-        if start < 0:  # Azure knows no suffixes
-            size = self.stat(path, version=version).size or 0
-            start = max(0, size + start)
-        asked = range_header(start, end)
-        if asked == "":
-            return None
+    def asking(
+        self, path: str, version: str | None, asked: str | None, if_match: str | None
+    ) -> tuple[str, dict[str, str]]:
         headers = {} if asked is None else {"x-ms-range": asked}
         if if_match is not None:
             headers["If-Match"] = quoted(if_match)
-        target = self._client.blob(self.key(path), versionid=self._wanted(version))
-        try:
-            return self._client.open("GET", target, headers)
-        except StorageError as error:
-            if errors.status_of(error) != 416:
-                raise self._refusal(error, version) from error
-        return None
+        return self._client.blob(self.key(path), versionid=self._wanted(version)), headers
+
+    def described(self, path: str, headers: Mapping[str, str], version: str | None) -> Stat:
+        if version is not None and headers.get("x-ms-version-id") != version:
+            # An account without versions answers with what is there now.
+            raise StorageVersionNotFoundError("No such version of this file")
+        return stat_of(path, headers, versions=self.options.version_aware)
+
+    def object(self, key: str) -> str:
+        return self._client.blob(key)
 
     # --- writing ---
-
-    def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
-        target: Target = self._written(path, options)
-        return target.put(bytes(data))
 
     def target(self, key: str, path: str, options: WriteOptions) -> Target:
         headers_of(options)
@@ -216,46 +175,25 @@ class AzureBackend(ObjectStoreBackend):
         try:
             self._sent("DELETE", target, headers, version=version)
         except StorageError as error:
-            if version is None or errors.code_of(error) != "OperationNotAllowedOnRootBlob":
+            if version is None or code_of(error) != "OperationNotAllowedOnRootBlob":
                 raise
             # The current version is first made a former one, as long as it is still the current one.
             self.delete(path, if_match=self.stat(path, version=version).etag)
             self._sent("DELETE", target, version=version)
         return None
 
-    def rmdir(self, path: str) -> None:
-        try:
-            self._sent("DELETE", self._client.blob(self.key(prefix_of(path))))
-        except StorageNotFoundError as error:
-            if errors.code_of(error) == "ContainerNotFound":
-                raise
-
-    def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        return deleted_many(self._client, self.keys(paths))
+    def removed(self, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Exception]]:
+        return deleted_many(self._client, keys)
 
     # --- addresses ---
 
-    def sign(self, path: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
+    def signed(self, path: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
         return signed(self._client, self.key(path), method, expires_in, options)
 
     def public_url(self, path: str) -> str:
         return self._client.account.endpoint + self._client.blob(self.key(path))
 
     # --- inside ---
-
-    def _sent(
-        self,
-        method: str,
-        target: str,
-        headers: Mapping[str, str] = {},
-        body: bytes | None = None,
-        *,
-        version: str | None = None,
-    ) -> Any:
-        try:
-            return self._client.send(method, target, headers, body)
-        except StorageError as error:
-            raise self._refusal(error, version) from error
 
     def _wanted(self, version: str | None) -> str | None:
         """The version to ask for."""
@@ -264,13 +202,3 @@ class AzureBackend(ObjectStoreBackend):
         if version is not None and version.endswith(listing.DELETED):
             raise StorageVersionNotFoundError("a deletion has no content")
         return version
-
-    def _stat(self, path: str, headers: Mapping[str, str], version: str | None) -> Stat:
-        if version is not None and headers.get("x-ms-version-id") != version:
-            # An account without versions answers with what is there now.
-            raise StorageVersionNotFoundError("No such version of this file")
-        return stat_of(path, headers, versions=self.options.version_aware)
-
-    def _refusal(self, error: StorageError, version: str | None) -> StorageError:
-        refused = errors.status_of(error) in (400, 404) and errors.code_of(error) != "ContainerNotFound"
-        return StorageVersionNotFoundError("No such version of this file") if version and refused else error

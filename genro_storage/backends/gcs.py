@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from msgspec.structs import replace
 
-from ..exceptions import StorageError, StorageNotFoundError, StorageVersionNotFoundError, UnsupportedOperation
-from ..types import PLAIN, SignedRequest, SignOptions, Stat, Unfinished, Version, WriteOptions
+from ..exceptions import StorageError, StorageVersionNotFoundError, UnsupportedOperation
+from ..types import SignedRequest, SignOptions, Stat, Unfinished, Version, WriteOptions
 from ._gcs import errors, versions
 from ._gcs.client import Client, GcsOptions
 from ._gcs.copying import copy_object
@@ -19,16 +19,14 @@ from ._gcs.parts import GcsParts, unfinished
 from ._gcs.removal import deleted_many
 from ._gcs.signing import signed
 from ._gcs.writer import GcsWriter, Target
-from ._objects import MTIME, prefix_of, range_header, sent_metadata
+from ._objects import MTIME, sent_metadata
 from ._pages import Asked, Page
-from ._rest.body import BodyReader, trimmed
-from ._rest.web import whole
-from .base import BackendReader, BytesReader, Tick, conflict
-from .objects import ObjectStoreBackend
+from ._rest.backend import RestBackend
+from .base import Tick, conflict
 from .options import Context
 
 
-class GcsBackend(ObjectStoreBackend):
+class GcsBackend(RestBackend):
     """A bucket of Google's, or a part of one; the etag of an object is its generation, which every condition names."""
 
     Options = GcsOptions
@@ -38,10 +36,11 @@ class GcsBackend(ObjectStoreBackend):
         "endpoint_url": "endpoint",
         "token": "credentials",
     }
-    features = replace(ObjectStoreBackend.features, hashes=frozenset({"crc32c", "md5"}), backslash=True)
+    features = replace(RestBackend.features, hashes=frozenset({"crc32c", "md5"}), backslash=True)
     apart = "Google copies only within one endpoint, with the same credentials"
 
     options: GcsOptions
+    _client: Client
 
     def __init__(self, options: GcsOptions, context: Context = Context()) -> None:  # noqa: B008 - immutable
         super().__init__(options, context)
@@ -67,7 +66,7 @@ class GcsBackend(ObjectStoreBackend):
 
     def close(self) -> None:
         self._fast.close()
-        self._client.web.close()
+        super().close()
 
     def translate(self, error: Exception) -> StorageError | None:
         return errors.translate(error)
@@ -126,50 +125,25 @@ class GcsBackend(ObjectStoreBackend):
         whole_now = path and not start and end is None and version is None and if_match is None
         if whole_now and (soon := self._fast.get(path, self.key(path))) is not None:
             return soon
-        response = self._ranged(path, start, end, version, if_match)
-        if response is None:
-            return b"", self.facts(path, version, if_match)
-        answer = whole(response)
-        return trimmed(answer.data, answer.headers, start, end), self._stat(path, answer.headers)
+        return super().get(path, start, end, version=version, if_match=if_match)
 
-    def reader(
-        self,
-        path: str,
-        start: int = 0,
-        end: int | None = None,
-        *,
-        version: str | None = None,
-        if_match: str | None = None,
-    ) -> BackendReader:
-        response = self._ranged(path, start, end, version, if_match)
-        if response is None:
-            return BytesReader(b"", self.facts(path, version, if_match))
-        return BodyReader(response, self._stat(path, response.headers), start, end)
-
-    def _ranged(self, path: str, start: int, end: int | None, version: str | None, if_match: str | None) -> Any:
-        """The answer to the GET of a range; None where no byte is in it."""
-        self.judge_file(path)
-        asked = range_header(start, end)
-        if asked == "":
-            return None
+    def asking(
+        self, path: str, version: str | None, asked: str | None, if_match: str | None
+    ) -> tuple[str, dict[str, str]]:
         headers = {"Accept-Encoding": "gzip"}  # as it is stored: Google unpacks it for all others
         if asked is not None:
             headers["Range"] = asked
         if if_match is not None:
             headers["x-goog-if-generation-match"] = expected(if_match)
-        target = self._client.media(self.key(path), generation=self._wanted(version))
-        try:
-            return self._client.open("GET", target, headers)
-        except StorageError as error:
-            if errors.status_of(error) != 416:
-                raise self._refusal(error, version) from error
-        return self._ranged(path, 0, end, version, if_match) if start < 0 else None
+        return self._client.media(self.key(path), generation=self._wanted(version)), headers
+
+    def described(self, path: str, headers: Mapping[str, str], version: str | None) -> Stat:
+        return stat_of_headers(path, headers, versions=self.options.version_aware)
+
+    def object(self, key: str) -> str:
+        return self._client.object(key)
 
     # --- writing ---
-
-    def put(self, path: str, data: bytes | bytearray | memoryview, options: WriteOptions = PLAIN) -> Stat:
-        target: Target = self._written(path, options)
-        return target.put(bytes(data))
 
     def target(self, key: str, path: str, options: WriteOptions) -> Target:
         if options.tags:
@@ -214,25 +188,15 @@ class GcsBackend(ObjectStoreBackend):
             return versions.restore(self._client, self.key(path), path, version)
         condition = None if if_match is None else expected(if_match)
         target = self._client.object(self.key(path), generation=self._wanted(version), ifGenerationMatch=condition)
-        try:
-            self._client.send("DELETE", target)
-        except StorageError as error:
-            raise self._refusal(error, version) from error
+        self._sent("DELETE", target, version=version)
         return None
 
-    def rmdir(self, path: str) -> None:
-        try:
-            self._client.send("DELETE", self._client.object(self.key(prefix_of(path))))
-        except StorageNotFoundError as error:
-            if "bucket" in error.message:
-                raise
-
-    def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        return deleted_many(self._client, self.keys(paths))
+    def removed(self, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Exception]]:
+        return deleted_many(self._client, keys)
 
     # --- addresses ---
 
-    def sign(self, path: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
+    def signed(self, path: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
         return signed(self._client, self.key(path), method, expires_in, options)
 
     def public_url(self, path: str) -> str:
@@ -242,10 +206,7 @@ class GcsBackend(ObjectStoreBackend):
 
     def _json(self, method: str, target: str, body: bytes | None = None, *, version: str | None = None) -> Any:
         headers = {} if body is None else {"Content-Type": "application/json"}
-        try:
-            return json.loads(self._client.send(method, target, headers, body).data)
-        except StorageError as error:
-            raise self._refusal(error, version) from error
+        return json.loads(self._sent(method, target, headers, body, version=version).data)
 
     def _wanted(self, version: str | None) -> str | None:
         """The generation to ask for."""
@@ -256,11 +217,3 @@ class GcsBackend(ObjectStoreBackend):
         if generation(version) is None:
             raise StorageVersionNotFoundError("No such version of this file")
         return version
-
-    def _stat(self, path: str, headers: Mapping[str, str]) -> Stat:
-        return stat_of_headers(path, headers, versions=self.options.version_aware)
-
-    def _refusal(self, error: StorageError, version: str | None) -> StorageError:
-        if version is not None and errors.status_of(error) in (400, 404) and "bucket" not in error.message:
-            return StorageVersionNotFoundError("No such version of this file")
-        return error

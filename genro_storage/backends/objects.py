@@ -12,12 +12,15 @@ from ..exceptions import (
     StorageNotFoundError,
     UnsupportedOperation,
 )
-from ..types import PLAIN, Features, Stat, WriteOptions
+from ..types import PLAIN, Features, SignedRequest, SignOptions, Stat, WriteOptions
 from ._objects import prefix_of
 from ._objectwriter import Target
 from ._pages import Asked, Listing, Page
 from .base import BackendWriter, PartWriter, StorageBackend, Tick
 from .options import Context
+
+LONGEST = 604_800
+"""Seconds that a signature holds at most: the limit of S3 and Google, and Azure shall not promise more."""
 
 
 class ObjectStoreBackend(StorageBackend):
@@ -87,6 +90,10 @@ class ObjectStoreBackend(StorageBackend):
         """The server copies from `source`, a mount of the same account; see `copy_from`."""
         raise NotImplementedError
 
+    def signed(self, path: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
+        """See `sign`; method and time are what they may be."""
+        raise NotImplementedError
+
     # --- what follows ---
 
     @cached_property
@@ -102,10 +109,6 @@ class ObjectStoreBackend(StorageBackend):
     def key(self, path: str) -> str:
         """The exact key of a path."""
         return f"{self.root}/{path}" if self.root else path
-
-    def keys(self, paths: Sequence[str]) -> list[tuple[str, str]]:
-        """Paths with their keys."""
-        return [(path, self.key(path)) for path in paths]
 
     def judge_file(self, path: str) -> None:
         """The root of a mount is no file."""
@@ -173,3 +176,11 @@ class ObjectStoreBackend(StorageBackend):
         if self.options.markers:
             marker: Target = self.target(self.key(prefix_of(path)), path, PLAIN)
             marker.put(b"")
+
+    def sign(self, path: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
+        self.judge_file(path)
+        if method not in ("GET", "HEAD", "PUT"):
+            raise ValueError(f"method is 'GET', 'HEAD' or 'PUT', not {method!r}")
+        if not 1 <= expires_in <= LONGEST:
+            raise ValueError(f"expires_in is 1 to {LONGEST} seconds, not {expires_in}")
+        return self.signed(path, method, expires_in, options)

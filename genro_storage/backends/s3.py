@@ -20,13 +20,14 @@ from ._s3.facts import Checksums, common, stat_of, written
 from ._s3.fast import FastLane
 from ._s3.listing import page_of
 from ._s3.parts import S3Parts, unfinished
-from ._s3.reader import S3Reader, extent, fetched, trimmed
+from ._s3.reader import S3Reader, extent, fetched
 from ._s3.removal import deleted_many
 from ._s3.signing import signed
 from ._s3.tags import tag_set, tags_of
 from ._s3.versions import versions_of
 from ._s3.wire import Wire
 from ._s3.writer import S3Writer, Target
+from ._span import trimmed
 from .base import BackendReader, BytesReader, Tick
 from .objects import ObjectStoreBackend
 from .options import Context
@@ -257,7 +258,7 @@ class S3Backend(ObjectStoreBackend):
     def copied(self, source: S3Backend, source_path: str, target: Target, version: str | None, tick: Tick) -> Stat:
         found = source._reading(source_path, version, None)
         found.pop("RequestPayer", None)
-        return copy_object(target, found, tick, self._wire)
+        return copy_object(target, found, tick)
 
     # --- versions, metadata, tags, signatures ---
 
@@ -288,7 +289,7 @@ class S3Backend(ObjectStoreBackend):
         request = self._reading(path, None, None) | {"Tagging": tag_set(checked_tags(tags))}
         self._run(self._connection.client.put_object_tagging(**request))
 
-    def sign(self, path: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
+    def signed(self, path: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
         self._reading(path, options.version, None)
         return signed(self._connection, self.key(path), method, expires_in, options)
 
@@ -302,7 +303,7 @@ class S3Backend(ObjectStoreBackend):
         self._run(self._connection.client.delete_object(Key=self.key(prefix_of(path)), **self._common))
 
     def delete_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        return deleted_many(self._connection, self.keys(paths))
+        return deleted_many(self._connection, [(path, self.key(path)) for path in paths])
 
     # --- inside ---
 

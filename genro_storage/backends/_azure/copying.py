@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from ...exceptions import StorageError, UnsupportedOperation
 from ...types import Stat
 from .._objects import quoted, unquoted
+from .._refusals import status_of
 from .._rest.web import Answer
 from ..base import Tick, source_changed
 from .client import Client
-from .errors import status_of
 from .facts import META, headers_of, metadata_headers, stat_of
 from .writer import Target
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 
 from ...exceptions import (
@@ -14,17 +12,12 @@ from ...exceptions import (
     StoragePathError,
     StoragePermissionError,
     StorageQuotaError,
-    StorageTimeoutError,
-    StorageUnavailableError,
     UnsupportedOperation,
 )
-from .._rest.web import Answer, retry_after, sentence
+from .._refusals import BY_STATUS, Meaning, element, marked, meant, retry_after, sentence
+from .._rest.web import Answer
 from .._rest.web import translate as translate_http
 
-Meaning = tuple[type[StorageError], str]
-
-_DENIED = "the server denies it; check the credentials and what they may do"
-_BUSY = "the storage is not able to answer now"
 _BY_CODE: dict[str, Meaning] = {
     "Md5Mismatch": (StorageCorruptedError, "the bytes were damaged on the way"),
     "InvalidResourceName": (StoragePathError, "Azure refuses this name"),
@@ -40,44 +33,23 @@ _BY_CODE: dict[str, Meaning] = {
     "UnsupportedHeader": (UnsupportedOperation, "this server cannot do that"),
     "FeatureNotSupported": (UnsupportedOperation, "this account cannot do that"),
 }
-_BY_STATUS: dict[int, Meaning] = {
-    401: (StoragePermissionError, _DENIED),
-    403: (StoragePermissionError, _DENIED),
-    404: (StorageNotFoundError, "No such file"),
-    408: (StorageTimeoutError, "the server waited too long for the upload"),
-    409: (StorageConflictError, "changed by somebody else at this moment"),
-    412: (StorageConflictError, "changed meanwhile: the etag is another one"),
+_BY_STATUS: dict[int, Meaning] = BY_STATUS | {
     413: (StorageQuotaError, "too large for one request"),
-    429: (StorageUnavailableError, _BUSY),
     501: (UnsupportedOperation, "this server cannot do that"),
 }
 
 
 def answered(answer: Answer, container: str) -> StorageError:
-    """Our error for a refusal; `status` and `code` stay with it for those who judge conditions."""
+    """Our error for a refusal; status and code stay with it for those who judge conditions."""
     text = answer.data.decode(errors="replace")
-    code = answer.headers.get("x-ms-error-code", "") or _element("Code", text)
-    error = _meant(answer, container, code, _element("Message", text))
-    error.status, error.code = answer.status, code  # type: ignore[attr-defined]
-    return error
-
-
-def status_of(error: StorageError) -> int:
-    """The HTTP status of an answered error, else 0."""
-    return int(getattr(error, "status", 0))
-
-
-def code_of(error: StorageError) -> str:
-    """The code of an answered error, else ""."""
-    return str(getattr(error, "code", ""))
+    code = answer.headers.get("x-ms-error-code", "") or element("Code", text)
+    return marked(_meant(answer, container, code, element("Message", text)), answer.status, code)
 
 
 def _meant(answer: Answer, container: str, code: str, message: str) -> StorageError:
     if code == "ContainerNotFound":
         return StorageNotFoundError(f"the container '{container}' does not exist; check 'container'")
-    known = _BY_CODE.get(code) or _BY_STATUS.get(answer.status)
-    if known is None and answer.status >= 500:
-        known = StorageUnavailableError, _BUSY
+    known = meant(_BY_CODE.get(code) or _BY_STATUS.get(answer.status), answer.status)
     if known is None:
         return StorageError(f"the server refuses it ({answer.status} {code}: {' '.join(message.split())[:200]})")
     cls, text = known
@@ -85,11 +57,6 @@ def _meant(answer: Answer, container: str, code: str, message: str) -> StorageEr
         text = f"{text} ({code})"
     retryable = True if cls is StorageCorruptedError else None
     return cls(text, retryable=retryable, retry_after=retry_after(answer.headers))
-
-
-def _element(tag: str, text: str) -> str:
-    found = re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-    return found[1] if found else ""
 
 
 def translate(error: Exception) -> StorageError | None:

@@ -11,9 +11,9 @@ from ...exceptions import StorageError, StorageExistsError, StorageUnavailableEr
 from ...types import Version, WriteOptions
 from .._objects import unquoted
 from .._pages import Asked, Page
+from .._refusals import status_of
 from .client import Client, named
 from .copying import copy_blob
-from .errors import status_of
 from .facts import stat_of_listed
 from .writer import Target
 

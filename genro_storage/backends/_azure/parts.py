@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from ...exceptions import StorageConflictError, StorageError, StorageExistsError, StorageNotFoundError
 from ...types import Stat
 from .._objects import unquoted
+from .._refusals import code_of, no_bucket, status_of
 from .._staging import Receipt, Staged, fitting, gone
 from ..handles import Part
-from .errors import code_of, status_of
 from .facts import b64, digest, headers_of
 from .writer import Target
 
@@ -58,7 +58,7 @@ class AzureParts(Staged):
         try:
             answer = self._client.send("GET", place)
         except StorageNotFoundError as error:
-            if code_of(error) == "ContainerNotFound":
+            if no_bucket(error):
                 raise
             return {}
         found = ET.fromstring(answer.data).iter("Block")

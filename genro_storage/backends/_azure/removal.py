@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...exceptions import StorageError, StorageNotFoundError, StoragePathError, StorageUnavailableError
+from .._refusals import no_bucket, status_of
 from .._rest import batches
 from .client import Client
-from .errors import answered, code_of, status_of
+from .errors import answered
 
 BATCH = 256
 """Calls that one request takes (Azure, Blob Batch)."""
@@ -32,7 +33,7 @@ def _batch(client: Client, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[s
     try:
         answer = client.send("POST", client.container(comp="batch"), {"Content-Type": batches.CONTENT_TYPE}, body)
     except StorageError as error:
-        if status_of(error) not in _NO_BATCHES or code_of(error) == "ContainerNotFound":
+        if status_of(error) not in _NO_BATCHES or no_bucket(error):
             raise
         yield from _one_by_one(client, pairs)
         return
@@ -46,7 +47,7 @@ def _batch(client: Client, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[s
             yield path, StorageUnavailableError("the server did not answer this part of a batch")
         elif found.status >= 300:
             refusal = answered(found, client.options.container)
-            if code_of(refusal) == "ContainerNotFound":
+            if no_bucket(refusal):
                 raise refusal
             if found.status != 404:
                 yield path, refusal

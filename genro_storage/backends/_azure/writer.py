@@ -10,11 +10,11 @@ from typing import NamedTuple
 from ...exceptions import StorageConflictError, StorageCorruptedError, StorageError, StorageExistsError
 from ...types import Stat, WriteOptions
 from .._objectwriter import ObjectWriter
+from .._refusals import code_of, status_of
 from .._rest.web import Answer
 from .._spooled import Spooled
 from ..handles import Part
 from .client import Client
-from .errors import code_of, status_of
 from .facts import b64, digest, headers_of, stat_of, written
 
 BLOCK = 8 << 20

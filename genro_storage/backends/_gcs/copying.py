@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from ...exceptions import StorageConflictError, StorageError, StorageExistsError, StorageVersionNotFoundError
 from ...types import Stat
 from .._objects import metadata_of
+from .._refusals import no_bucket, status_of
 from ..base import Tick, source_changed
 from .client import Client, asked
-from .errors import status_of
 from .facts import condition, generation, resource_of, stat_of
 from .writer import Target
 
@@ -50,7 +50,7 @@ def _step(target: Target, where: str, body: bytes, version: str | None) -> Any:
     try:
         return json.loads(target.client.send("POST", where, {"Content-Type": "application/json"}, body).data)
     except StorageError as error:
-        if status_of(error) == 404 and version is not None and "bucket" not in error.message:
+        if status_of(error) == 404 and version is not None and not no_bucket(error):
             raise StorageVersionNotFoundError("No such version of this file") from error
         raise target.judged(error) from error
 

@@ -15,11 +15,11 @@ from msgspec.structs import replace
 
 from ...exceptions import StorageConflictError, StorageError, StorageExistsError, StorageNotFoundError
 from ...types import Stat, Unfinished, WriteOptions
+from .._refusals import no_bucket, status_of
 from .._staging import Crc, Receipt, Staged, fitting, gone, pieces
 from ..handles import Part
 from .client import Client
 from .copying import copy_object
-from .errors import status_of
 from .facts import headers_of, seconds, stat_of_headers, written
 from .writer import Target
 
@@ -58,7 +58,7 @@ class GcsParts(Staged):
             else:
                 self._compare()
         except StorageNotFoundError as error:
-            if token is not None and "bucket" not in error.message:
+            if token is not None and not no_bucket(error):
                 raise gone() from error
             raise
         self.token = f"{self._id} {own}".rstrip()

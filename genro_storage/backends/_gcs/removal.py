@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...exceptions import StorageUnavailableError
+from .._refusals import no_bucket
 from .._rest import batches
 from .client import Client
 from .errors import answered
@@ -30,5 +31,5 @@ def _batch(client: Client, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[s
             error = answered(answer, client.options.bucket)
             if answer.status != 404:
                 yield path, error
-            elif "bucket" in error.message:
+            elif no_bucket(error):
                 raise error

@@ -14,16 +14,9 @@ from .._objects import sent_metadata
 from .client import GOOGLE, Client
 from .facts import META, METADATA_LIMIT, generation
 
-LONGEST = 604_800
-"""Seconds that a V4 signature holds at most (Cloud Storage, "Signed URLs")."""
-
 
 def signed(client: Client, key: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
     """A signed request for one key; credentials that cannot sign by themselves → `UnsupportedOperation`."""
-    if method not in ("GET", "HEAD", "PUT"):
-        raise ValueError(f"method is 'GET', 'HEAD' or 'PUT', not {method!r}")
-    if not 1 <= expires_in <= LONGEST:
-        raise ValueError(f"expires_in is 1 to {LONGEST} seconds, not {expires_in}")
     if options.version is not None and generation(options.version) is None:
         raise StorageVersionNotFoundError("No such version of this file")
     credentials = None if client.anonymous else client.credentials

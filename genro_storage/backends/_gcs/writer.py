@@ -13,9 +13,9 @@ from ... import hashing
 from ...exceptions import StorageConflictError, StorageError, StorageExistsError
 from ...types import Stat, WriteOptions
 from .._objectwriter import ObjectWriter
+from .._refusals import status_of
 from .._rest.web import Answer
 from .client import RESUME, Client
-from .errors import status_of
 from .facts import checked, condition, headers_of, resource_of, stat_of, written
 
 CHUNK = 8 << 20

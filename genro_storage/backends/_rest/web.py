@@ -6,8 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,6 +14,7 @@ from urllib3 import exceptions as http
 
 from ...exceptions import StorageError, StorageTimeoutError, StorageUnavailableError
 from .. import _staging
+from .._refusals import sentence
 from ..handles import Part
 from ..options import NetworkOptions
 
@@ -151,24 +150,6 @@ def translate(error: Exception) -> StorageError | None:
 
 def _timed_out(error: Exception) -> bool:
     return any(isinstance(cause, TimeoutError) for cause in error.args)
-
-
-def sentence(error: Exception) -> str:
-    """What a foreign error says, on one line."""
-    return " ".join(str(error).split()).rstrip(".")[:300]
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that an answer asks to wait."""
-    value = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
 
 
 _live: weakref.WeakSet[Web] = weakref.WeakSet()

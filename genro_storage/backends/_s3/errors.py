@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore import exceptions as boto
 
 from ...exceptions import (
-    StorageConflictError,
     StorageCorruptedError,
     StorageError,
     StorageNotFoundError,
@@ -21,11 +18,8 @@ from ...exceptions import (
     StorageVersionNotFoundError,
     UnsupportedOperation,
 )
+from .._refusals import BUSY, BY_STATUS, DENIED, Meaning, meant, retry_after, sentence
 
-Meaning = tuple[type[StorageError], str]
-
-_DENIED = "the server denies it; check the credentials and what they may do"
-_BUSY = "the storage is not able to answer now"
 _BY_CODE: dict[str, Meaning] = {
     "NoSuchKey": (StorageNotFoundError, "No such file"),
     "NoSuchVersion": (StorageVersionNotFoundError, "No such version of this file"),
@@ -61,23 +55,16 @@ _BY_CODE |= dict.fromkeys(
         "SignatureDoesNotMatch",
         "TokenRefreshRequired",
     ],
-    (StoragePermissionError, _DENIED),
+    DENIED,
 )
 _BY_CODE |= dict.fromkeys(
     ["InternalError", "RequestLimitExceeded", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException"],
-    (StorageUnavailableError, _BUSY),
+    BUSY,
 )
-_BY_STATUS: dict[int, Meaning] = {
+_BY_STATUS: dict[int, Meaning] = BY_STATUS | {
     301: _BY_CODE["PermanentRedirect"],
-    401: (StoragePermissionError, _DENIED),
-    403: (StoragePermissionError, _DENIED),
-    404: _BY_CODE["NoSuchKey"],
     405: _BY_CODE["MethodNotAllowed"],
-    409: (StorageConflictError, "changed by somebody else at this moment"),
-    412: (StorageConflictError, "changed meanwhile: the etag is another one"),
-    408: _BY_CODE["RequestTimeout"],
     413: _BY_CODE["EntityTooLarge"],
-    429: (StorageUnavailableError, _BUSY),
     501: _BY_CODE["NotImplemented"],
 }
 _CREDENTIALS = (
@@ -97,17 +84,17 @@ def translate(error: Exception, bucket: str) -> StorageError | None:
     if isinstance(error, (boto.ConnectTimeoutError, boto.ReadTimeoutError, TimeoutError)):
         return StorageTimeoutError("no answer in time")
     if isinstance(error, _CREDENTIALS):
-        reason = f"no usable credentials ({_sentence(error)}); set 'access_key' and 'secret_key', or 'anon: true'"
+        reason = f"no usable credentials ({sentence(error)}); set 'access_key' and 'secret_key', or 'anon: true'"
         return StoragePermissionError(reason)
     if isinstance(error, boto.SSLError):
-        reason = f"the TLS certificate cannot be verified ({_sentence(error)}); see 'verify_tls'"
+        reason = f"the TLS certificate cannot be verified ({sentence(error)}); see 'verify_tls'"
         return StorageUnavailableError(reason, retryable=False)
     if isinstance(error, (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError)):
-        return StorageUnavailableError(f"the storage cannot be reached ({_sentence(error)})")
+        return StorageUnavailableError(f"the storage cannot be reached ({sentence(error)})")
     if isinstance(error, boto.ParamValidationError):
-        return StoragePathError(f"S3 refuses this name or value ({_sentence(error)})")
+        return StoragePathError(f"S3 refuses this name or value ({sentence(error)})")
     if isinstance(error, boto.BotoCoreError):
-        return StorageError(f"the S3 client cannot work like this ({_sentence(error)})")
+        return StorageError(f"the S3 client cannot work like this ({sentence(error)})")
     return _of_transports(error)
 
 
@@ -119,7 +106,7 @@ def _of_transports(error: Exception) -> StorageError | None:
     from .._rest import web
 
     if isinstance(error, ClientError):
-        return StorageUnavailableError(f"the storage cannot be reached ({_sentence(error)})")
+        return StorageUnavailableError(f"the storage cannot be reached ({sentence(error)})")
     if isinstance(error, ResponseParserError):
         return StorageUnavailableError("the answer is not one of S3")
     return web.translate(error)
@@ -142,9 +129,7 @@ def answered(error: boto.ClientError, bucket: str) -> StorageError:
     status, code = status_of(error), code_of(error)
     if code == "NoSuchBucket":
         return StorageNotFoundError(f"the bucket '{bucket}' does not exist; check 'bucket'")
-    known = _BY_CODE.get(code) or _BY_STATUS.get(status)
-    if known is None and status >= 500:
-        known = StorageUnavailableError, _BUSY
+    known = meant(_BY_CODE.get(code) or _BY_STATUS.get(status), status)
     told = error.response.get("Error", {}).get("Message", "")
     if known is None:
         return StorageError(f"the server refuses it ({code}: {told})")
@@ -152,7 +137,8 @@ def answered(error: boto.ClientError, bucket: str) -> StorageError:
     if cls in (StoragePermissionError, StorageUnavailableError) and not code.isdigit():
         reason = f"{reason} ({code})"
     retryable = True if cls is StorageCorruptedError else None
-    return cls(reason, retryable=retryable, retry_after=_retry_after(error))
+    headers: dict[str, str] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return cls(reason, retryable=retryable, retry_after=retry_after(headers))
 
 
 def refused(error: boto.ClientError, bucket: str, version: str | None) -> StorageError:
@@ -160,20 +146,3 @@ def refused(error: boto.ClientError, bucket: str, version: str | None) -> Storag
     if version is not None and status_of(error) in (400, 404, 405) and code_of(error) != "NoSuchBucket":
         return StorageVersionNotFoundError("No such version of this file")
     return answered(error, bucket)
-
-
-def _retry_after(error: boto.ClientError) -> float | None:
-    headers: dict[str, str] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    value = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
-
-
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:300]

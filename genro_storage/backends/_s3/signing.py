@@ -10,9 +10,6 @@ from .._disposition import disposition
 from .client import Answer, Connection
 from .facts import common, written_as
 
-LONGEST = 604_800
-"""Seconds that a signature holds at most (S3 API, Signature Version 4)."""
-
 _VERBS = {"GET": "get_object", "HEAD": "head_object", "PUT": "put_object"}
 _HEADERS = {
     "ACL": "x-amz-acl",
@@ -27,10 +24,6 @@ _HEADERS = {
 
 def signed(connection: Connection, key: str, method: str, expires_in: float, options: SignOptions) -> SignedRequest:
     """The headers are part of the signature: the request is refused without them, or with others."""
-    if method not in _VERBS:
-        raise ValueError(f"method is 'GET', 'HEAD' or 'PUT', not {method!r}")
-    if not 1 <= expires_in <= LONGEST:
-        raise ValueError(f"expires_in is 1 to {LONGEST} seconds, not {expires_in}")
     request = common(connection.options) | {"Key": key}
     request |= _sent(connection, options) if method == "PUT" else _shown(options)
     seconds = int(expires_in)

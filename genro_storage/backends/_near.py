@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+from threading import get_ident
 
 from . import _kernel
 from ._nofollow import KIND, READ, REGULAR, Tree
 
 
 class NearTree(Tree):
-    """The same as `far`; what `locate` opened last stays open until another directory is asked for, or `close`."""
+    """The same as `far`; what `locate` opened last stays open until another directory is asked for, or `close`.
+
+    So for the thread that made it; others, which read parts of one large file with it, open and close by themselves.
+    """
 
     def __init__(self, far: Tree) -> None:
         self.__dict__.update(far.__dict__)
-        self._far = far
+        self._far, self._thread = far, get_ident()
         self._folder: str | None = None
         self._at = -1
 
     def locate(self, path: str, *, through: bool = False, make: bool = False) -> tuple[int | None, str]:
         folder, _, name = path.rpartition("/")
-        if through or make or ".." in path or not path or self.links == "follow":
+        if through or make or ".." in path or not path or self.links == "follow" or get_ident() != self._thread:
             return self._far.locate(path, through=through, make=make)
         if folder != self._folder:
             at = _kernel.open_directory(self.absolute(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,17 @@ def test_a_source_that_changes_while_it_is_copied_is_a_conflict(
     with pytest.raises(StorageConflictError):
         backend.copy_from(backend, "f", "g", PLAIN)
     assert names(tmp_path) == ["f"]
+
+
+def test_threads_that_share_it_read_their_own_files(tmp_path: Path) -> None:
+    """The parts of a large file are read by several threads: a descriptor is never closed under one of them."""
+    backend = LocalStorage(LocalOptions(path=str(tmp_path)))
+    for number in range(8):
+        backend.put(f"{number}/f", b"%d" % number, PLAIN)
+    with backend.near() as near, ThreadPoolExecutor(8) as threads:
+
+        def read(number: int) -> set[bytes]:
+            return {near.get(f"{number}/f")[0] for _ in range(300)}
+
+        assert near.get("0/f")[0] == b"0"
+        assert list(threads.map(read, range(8))) == [{b"%d" % number} for number in range(8)]

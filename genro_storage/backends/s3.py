@@ -258,7 +258,7 @@ class S3Backend(ObjectStoreBackend):
     def copied(self, source: S3Backend, source_path: str, target: Target, version: str | None, tick: Tick) -> Stat:
         found = source._reading(source_path, version, None)
         found.pop("RequestPayer", None)
-        return copy_object(target, found, tick)
+        return copy_object(target, found, tick, self._wire)
 
     # --- versions, metadata, tags, signatures ---
 

@@ -158,7 +158,7 @@ class Engine:
                 if log.lease is not None and log.lease.is_due:
                     async with self._turn:
                         await log.renew()
-                while log.waiting and (idle or len(log.waiting) > FULL // 2):
+                while log.waiting and ((idle and not self._busy) or len(log.waiting) > FULL // 2):
                     async with self._turn:
                         await log.fold(SLICE)
                 self.trouble = None

@@ -20,6 +20,7 @@ from genro_storage.exceptions import (
     UnsupportedOperation,
     VersionConflictError,
 )
+from genro_storage.records._mount_engine import Engine
 from genro_storage.records._mount_objects import key_of, path_of
 from genro_storage.records.base import Delete, Put, RecordStore
 from genro_storage.records.mount import MountRecordStore
@@ -314,3 +315,30 @@ def test_a_load_that_never_ends_folds_as_it_goes(tmp_path: Path, monkeypatch: py
     assert len(list((tmp_path / "records" / "log").iterdir())) < 60
     assert len(store.sync.scan("s")) == 200
     store.sync.close()
+
+
+def test_folding_gives_way_to_whoever_writes() -> None:
+    """Begun when nobody wrote, it stops after the slice in which somebody does, until there is peace again."""
+
+    class Log:
+        lost, lease = False, None
+
+        def __init__(self) -> None:
+            self.waiting = list(range(4000))
+
+        async def fold(self, most: int) -> None:
+            del self.waiting[:most]
+            engine._busy = True  # as a commit sets it
+            begun.set()
+
+    log, begun = Log(), asyncio.Event()
+    engine = Engine(None, 0.05)  # type: ignore[arg-type]  # nothing is opened
+
+    async def left() -> int:
+        keeper = asyncio.create_task(engine._keep(log))  # type: ignore[arg-type]
+        await begun.wait()
+        keeper.cancel()
+        await asyncio.wait([keeper])
+        return len(log.waiting)
+
+    assert asyncio.run(left()) > 0  # without giving way all was folded at once

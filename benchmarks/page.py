@@ -15,6 +15,8 @@ from xml.sax.saxutils import escape
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = ".. transfer figures, written by benchmarks/transfer.py", ".. end of transfer figures"
 OURS = "genro-storage"
+MOST_MEMORY = 64 << 20
+"""Bytes above idle, at the peak."""
 START_BARS = {"genro-storage --version": (3, 0.0), "genro-storage ls": (5, 0.05)}
 """How many times `python -c pass`, and seconds on top."""
 LIBRARIES = ("obstore", "boto3", "s3fs", "smart_open", "cloudpathlib", "universal_pathlib", "aiobotocore")
@@ -37,6 +39,12 @@ def judged(result: Mapping[str, Any]) -> Iterator[tuple[str, float, float, bool]
             yield bar, figure, limit, figure <= limit if bar.endswith(" cpu") else figure >= limit
 
 
+def memory(result: Mapping[str, Any]) -> tuple[float, bool]:
+    """MiB of ours above idle, at the peak, and whether that is within the bar."""
+    above = max(0, result["costs"][OURS]["memory"] - result["idle"])
+    return above / (1 << 20), above <= MOST_MEMORY
+
+
 def start_judged(result: Mapping[str, float]) -> Iterator[tuple[str, float, float, bool]]:
     bare = result["python -c pass"]
     for name, (times, extra) in START_BARS.items():
@@ -45,7 +53,15 @@ def start_judged(result: Mapping[str, float]) -> Iterator[tuple[str, float, floa
 
 def held(results: Mapping[str, Any]) -> bool:
     """Whether every bar was reached."""
-    return all(good for name, row in results.items() for *_, good in (start_judged if name == "start" else judged)(row))
+    rows = {name: row for name, row in results.items() if name != "start"}
+    starts = [good for name, row in results.items() if name == "start" for *_, good in start_judged(row)]
+    return all(
+        [
+            *starts,
+            *(good for row in rows.values() for *_, good in judged(row)),
+            *(memory(row)[1] for row in rows.values()),
+        ]
+    )
 
 
 def text(name: str, result: Mapping[str, Any]) -> str:
@@ -64,6 +80,9 @@ def text(name: str, result: Mapping[str, Any]) -> str:
         )
     for bar, figure, limit, good in judged(result):
         lines.append(f"  ours beside {bar}: {figure:.2f}, bar {limit} {'' if good else 'MISSED'}")
+    above, good = memory(result)
+    lines.append(f"  ours above idle: {above:.0f} MiB, bar 64 {'' if good else 'MISSED'}")
+    lines += [f"  not measured: {peer}: {reason}" for peer, reason in result["missing"].items()]
     return "\n".join(lines)
 
 
@@ -115,18 +134,23 @@ def _said(name: str, *arguments: str) -> str:
 def table(result: Mapping[str, Any]) -> str:
     title = f"{result['title']}, {result['server']}".rstrip(", ")
     lines = [title, "-" * len(title), "", ".. list-table::", "   :header-rows: 1", ""]
-    lines += _cells("", result["unit"], "seconds", "CPU seconds", "peak MiB", "files at once")
+    lines += _cells("", result["unit"], "seconds", "CPU seconds", "peak MiB", "files at once", "runs")
     for peer, cost in ranked(result):
         name = f"**{peer}**" if peer == OURS else peer
         width = str(cost["width"]) if cost["width"] else "own choice"
         speed = f"{result['amount'] / cost['wall']:,.0f}"
-        lines += _cells(name, speed, f"{cost['wall']:.2f}", f"{cost['cpu']:.2f}", str(cost["memory"] >> 20), width)
+        costs = f"{cost['wall']:.2f}", f"{cost['cpu']:.2f}", str(cost["memory"] >> 20)
+        lines += _cells(name, speed, *costs, width, str(cost["runs"]))
     told = [
         f"{'' if good else '**missed:** '}{_phrase(bar)} {figure:.2f} (bar {limit})"
         for bar, figure, limit, good in judged(result)
     ]
+    above, good = memory(result)
+    lines += ["", f"Medians. Ours {'above' if good else '**missed:** above'} idle: {above:.0f} MiB (bar 64)."]
     if told:
-        lines += ["", f"Medians of {result['runs']} runs. Ours beside: {'; '.join(told)}."]
+        lines[-1] += f" Ours beside: {'; '.join(told)}."
+    if result["missing"]:
+        lines += ["", f"Not measured: {'; '.join(f'{peer} ({why})' for peer, why in result['missing'].items())}."]
     return "\n".join([*lines, "", ""])
 
 

@@ -2,8 +2,10 @@
 
 Whole processes, timed from outside with the start of their interpreter, at the concurrency that did best for each, in
 alternation; medians. `--rows` takes some of the rows, `--runs`, `--files`, `--size` make a quick look of it, `--peers`
-takes some of the tools, `--write` puts the figures into the docs. Needs `pip install "genro-storage[bench]"`;
-`--aws` names an `aws` that is installed elsewhere, since it pins another botocore.
+takes some of the tools, `--write` puts the figures into the docs, those of rows that were not measured now from
+DIR/results.json. Needs `pip install "genro-storage[bench]"`; `--aws` names an `aws` that is installed elsewhere, since
+it pins another botocore. A tool that has used up its seconds of a row (`--patience`) sits the rest of it out, one that
+is missing or fails is named below the table.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +28,9 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import page  # noqa: E402
+from peers import OURS, Peer, peers  # noqa: E402
 
-from tests.servers.process import HOST, answers, find_program, free_ports  # noqa: E402
+from tests.servers.process import HOST, answers, free_ports  # noqa: E402
 from tests.servers.rclone import RcloneS3  # noqa: E402
 from tests.servers.s3 import S3Server  # noqa: E402
 from tests.servers.seaweedfs import SeaweedFS  # noqa: E402
@@ -51,94 +55,28 @@ class Cost(NamedTuple):
     memory: int
 
 
-def timed(command: Sequence[str], env: Env) -> Cost:
-    """Runs a command to its end; a failure ends the benchmark with what it said."""
+class Failed(Exception):
+    """A command did not do its work."""
+
+
+def timed(command: Sequence[str], env: Env, limit: float | None = None) -> Cost:
+    """Runs a command to its end, or for `limit` seconds; raises `Failed` with what it said."""
     log = Path(env["BENCH_LOG"])
     with log.open("wb") as output:
         begun = time.perf_counter()
         process = subprocess.Popen(
             command, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
+        over = threading.Timer(limit or threading.TIMEOUT_MAX, process.kill)
+        over.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begun
+        over.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: {process.returncode}\n{log.read_text(errors='replace')[-2000:]}")
+        said = log.read_text(errors="replace").strip()[-2000:]
+        raise Failed(f"exit {process.returncode} after {wall:.0f} s: {' '.join(command)}\n{said}")
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
-
-
-# --- the peers: command lines for a piece of work ---
-
-
-class Peer(NamedTuple):
-    """One tool: `command(work, width, source, target)`; widths to try, None where it knows best itself."""
-
-    name: str
-    command: Callable[[str, int, str, str], list[str]]
-    widths: tuple[int, ...] | None = None
-
-
-def program(name: str, widths: tuple[int, ...] | None = None, label: str = "") -> Peer:
-    def command(work: str, width: int, source: str, target: str) -> list[str]:
-        return [sys.executable, str(HERE / "programs.py"), name, work, str(width), source, target]
-
-    return Peer(label or name, command, widths)
-
-
-def url(place: str) -> str:
-    return f"s3://{os.environ['BENCH_BUCKET']}/{place[3:]}" if place.startswith("s3:") else place
-
-
-def s5cmd(work: str, width: int, source: str, target: str) -> list[str]:
-    workers = ["--numworkers", str(width)] if width else []
-    tree = os.path.isdir(source) or (source.startswith("s3:") and not source.endswith(".bin"))
-    one = f"{url(source)}/*" if tree else url(source)
-    verb = ["sync"] if work == "sync" else ["cp"]
-    return [find_program("s5cmd"), "--log", "error", *workers, *verb, one, url(target) + ("/" if tree else "")]
-
-
-def rclone(work: str, width: int, source: str, target: str) -> list[str]:
-    def place(given: str) -> str:
-        return f":s3:{os.environ['BENCH_BUCKET']}/{given[3:]}" if given.startswith("s3:") else given
-
-    single = source.endswith(".bin")
-    verb = "copyto" if single else "sync" if work == "sync" else "copy"
-    wide = ["--transfers", str(width), "--checkers", str(width)] if width else []
-    return [find_program("rclone"), "--config", "/dev/null", verb, *wide, place(source), place(target)]
-
-
-def aws(path: str) -> Callable[[str, int, str, str], list[str]]:
-    def command(work: str, width: int, source: str, target: str) -> list[str]:
-        verb = ["sync"] if work == "sync" else ["cp"] if source.endswith(".bin") else ["cp", "--recursive"]
-        return [path, "s3", *verb, "--quiet", url(source), url(target)]
-
-    return command
-
-
-def cp(work: str, width: int, source: str, target: str) -> list[str]:
-    return ["cp", "-r", "--preserve=timestamps", source, target]
-
-
-OURS = program("genro", label="genro-storage")
-
-
-def peers(aws_path: str | None) -> dict[str, Peer]:
-    """All there are on this machine, by name."""
-    found = [
-        Peer("s5cmd", s5cmd, (32, 64, 256)),
-        Peer("rclone", rclone, (16, 32, 64)),
-        program("obstore", (8, 32, 64), "obstore, bare"),
-        program("s3fs", (64, 128)),
-        program("boto3", (8, 16)),
-        program("smart_open", (8, 16)),
-        program("cloudpathlib", (8, 16)),
-        program("upath", (8, 16)),
-        program("shutil"),
-        Peer("cp", cp),
-    ]
-    if aws_path:
-        found.append(Peer("aws", aws(aws_path)))
-    return {peer.name.partition(",")[0]: peer for peer in found}
 
 
 # --- the rows ---
@@ -229,6 +167,7 @@ class Bench:
         """The server, new and empty, and the environment that leads every peer to it."""
         env = {**os.environ, "BENCH_LOG": str(self.work / "log"), "PYTHONWARNINGS": "ignore"}
         env["PYTHONPATH"] = str(HERE.parent)
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode
         if server is None:
             yield env
             return
@@ -263,20 +202,29 @@ class Bench:
     def measure(self, name: str) -> dict[str, Any]:
         """One row: every peer at its best width, all in alternation; the medians."""
         row = ROWS[name]
-        wanted = [
-            self.peers[peer]
-            for peer in row.peers
-            if peer in self.peers and (not self.given.peers or peer in self.given.peers)
-        ]
+        wanted = [OURS, *(self.peers[peer] for peer in row.peers if not self.given.peers or peer in self.given.peers)]
+        missing = {peer.name: peer.missing for peer in wanted if peer.missing}
         with self.environment(row.server) as env:
             work = Work(self, name, row, env)
-            contenders = [(peer, work.best_width(peer)) for peer in (OURS, *wanted)]
-            costs: dict[str, list[Cost]] = {peer.name: [] for peer, _ in contenders}
-            for run in range(self.given.runs):
-                for peer, width in contenders if run % 2 else reversed(contenders):
-                    costs[peer.name].append(work.once(peer, width))
-        widths = {peer.name: width for peer, width in contenders}
-        return self.told(row, work.amount, costs, widths)
+            widths = dict[str, int]()
+            costs: dict[str, list[Cost]] = {peer.name: [] for peer in wanted if not peer.missing}
+            for run in range(-1, self.given.runs):  # the first only finds the widths
+                for peer in wanted if run % 2 else reversed(wanted):
+                    if peer.name not in costs or sum(cost.wall for cost in costs[peer.name]) > self.given.patience:
+                        continue
+                    try:
+                        if run < 0:
+                            widths[peer.name] = work.best_width(peer)
+                        else:
+                            costs[peer.name].append(work.once(peer, widths[peer.name]))
+                    except Failed as error:
+                        if peer is OURS:
+                            raise SystemExit(str(error)) from error
+                        print(error, flush=True)
+                        missing[peer.name] = str(error).partition(":")[0]
+                        del costs[peer.name]
+            idle = work.idle()
+        return self.told(row, work.amount, costs, widths) | {"missing": missing, "idle": idle}
 
     def told(
         self, row: Row, amount: int, costs: Mapping[str, Sequence[Cost]], widths: Mapping[str, int]
@@ -288,13 +236,13 @@ class Bench:
             "unit": "MB/s" if row.large else "files/s",
             "amount": amount / 1e6 if row.large else amount,
             "bars": dict(row.bars),
-            "runs": self.given.runs,
             "costs": {
                 name: {
                     "wall": statistics.median(cost.wall for cost in all_),
                     "cpu": statistics.median(cost.cpu for cost in all_),
                     "memory": max(cost.memory for cost in all_),
                     "width": widths[name],
+                    "runs": len(all_),
                 }
                 for name, all_ in costs.items()
             },
@@ -323,11 +271,25 @@ class Work:
             target = self.source if self.back else self.kept
         elif row.work in ("up", "copy"):
             target = f"s3:{fresh}"
-        cost = timed(peer.command(row.work, width, source, target), self.env)
-        if target.startswith(str(self.bench.work / "out-")):
-            shutil.rmtree(target) if os.path.isdir(target) else os.unlink(target)
+        try:
+            cost = timed(peer.command(row.work, width, source, target), self.env, self.bench.given.limit)
+        finally:
+            if target.startswith(str(self.bench.work / "out-")) and os.path.lexists(target):
+                shutil.rmtree(target) if os.path.isdir(target) else os.unlink(target)
         print(f"  {peer.name:<16} {width or '':>4} {cost.wall:7.2f} s {cost.cpu:7.2f} CPU-s", flush=True)
         return cost
+
+    def idle(self) -> int:
+        """Peak memory of ours in bytes with next to nothing to do between the same places."""
+        source, target = str(self.bench.tree(1)), str(self.bench.work / f"out-{self.bench.fresh()}")
+        if self.row.server is None:
+            target_of = target
+        else:
+            target_of = f"s3:{self.bench.fresh()}"
+        try:
+            return timed(OURS.command("up", 0, source, target_of), self.env).memory
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
 
     def best_width(self, peer: Peer) -> int:
         """The width that was fastest in one run each; whoever has none, and large files, need no trial."""
@@ -361,6 +323,8 @@ def starting(runs: int, folder: Path) -> dict[str, Any]:
         "genro-storage ls": [*ours, "ls", str(folder)],
     }
     env = {**os.environ, "BENCH_LOG": os.devnull, "PYTHONPATH": str(HERE.parent)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    timed(commands["genro-storage ls"], env)
     costs = {name: [timed(command, env) for _ in range(max(runs, 5))] for name, command in commands.items()}
     return {name: statistics.median(cost.wall for cost in all_) for name, all_ in costs.items()}
 
@@ -374,6 +338,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--many", type=int, default=100_000, help="files of the synchronised tree")
     parser.add_argument("--size", type=int, default=1024, help="MiB of the large file")
+    parser.add_argument("--patience", type=float, default=90, help="seconds of one tool in one row")
+    parser.add_argument("--limit", type=float, default=300, help="seconds of one process")
     parser.add_argument("--aws", help="path of an aws command")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.rst and its plot")
     return parser.parse_args()
@@ -383,15 +349,17 @@ def main() -> int:
     given = arguments()
     os.makedirs(given.work, exist_ok=True)
     bench = Bench(given)
-    results: dict[str, Any] = {}
+    kept = Path(given.work, "results.json")
+    known: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     for name in given.rows:
+        begun = time.monotonic()
         print(name, flush=True)
-        results[name] = starting(given.runs, Path(given.work)) if name == "start" else bench.measure(name)
-        print(page.text(name, results[name]), flush=True)
-    Path(given.work, "results.json").write_text(json.dumps(results, indent=1))
+        known[name] = starting(given.runs, Path(given.work)) if name == "start" else bench.measure(name)
+        kept.write_text(json.dumps(known, indent=1))
+        print(f"{page.text(name, known[name])}\n  took {time.monotonic() - begun:.0f} s", flush=True)
     if given.write:
-        page.write(results)
-    return 0 if page.held(results) else 1
+        page.write({name: known[name] for name in [*ROWS, "start"] if name in known})
+    return 0 if page.held({name: known[name] for name in given.rows}) else 1
 
 
 if __name__ == "__main__":

@@ -89,7 +89,8 @@ def _judge_permissions(source: Place, target: Place, moving: bool, deleting: boo
 def _look(source: At, target: At, options: CopyOptions) -> tuple[Stat, BackendReader | None]:
     """What the source is. Where directories are implied, what is no file counts as one: its listing will tell.
 
-    The request that tells it brings the first part where the others may come at the same time.
+    The request that tells it brings the first part where the others may come at the same time, unless an earlier run
+    may have brought it.
     """
     mount, path, version = source
     try:
@@ -98,6 +99,8 @@ def _look(source: At, target: At, options: CopyOptions) -> tuple[Stat, BackendRe
         if target.mount.can("copy_from") and type(mount.backend) is type(target.mount.backend):
             return mount.stat_file(path, version=version), None  # the bytes may never come this way
         in_parts = mount.features.ranges and target.mount.can("parts") and options.verify != "read"
+        if in_parts and options.resume:
+            return mount.stat_file(path, version=version), None  # the first part may be there, and does not go again
         opened = Opened(source, options.part_size if in_parts else None)
         return opened.stat, opened
     except StorageNotFoundError as error:

@@ -54,6 +54,7 @@ class Upkeep(Listing, Threads):
         while entries := await self.records.scan(GARBAGE, after=after, limit=SLICE):
             for entry in entries:
                 report.remains += await self.collect(entry.data)
+                await asyncio.sleep(0)  # a store in memory makes nobody wait: others are to have their turn
             after = entries[-1].key
         while removed := await self.records.sweep(SLICE):
             report.records += removed
@@ -86,7 +87,7 @@ class Upkeep(Listing, Threads):
                 elif due is not None and timed(due, name) != entry.key:
                     changes.append(Put(THREADS, timed(due, name), entry.data))
                 await self._filed(changes)
-            await asyncio.sleep(0)
+                await asyncio.sleep(0)
         return removed
 
     async def _swept(self, space: str, until: int) -> int:
@@ -98,7 +99,7 @@ class Upkeep(Listing, Threads):
             hots = await self.records.get_many([(HOT, key) for key in keys])
             for entry, found in zip(entries, hots, strict=True):
                 removed += await self._judged(space, until, entry, found)
-            await asyncio.sleep(0)
+                await asyncio.sleep(0)
         return removed
 
     async def _judged(self, space: str, until: int, entry: Record, found: Record | None) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import math
 import os
 import random
 import subprocess
@@ -135,6 +137,37 @@ async def watched(work: Callable[[], Any]) -> float:
     return watch.longest
 
 
+CALM = 0.05
+"""Seconds that a loop may stand still: what is due every 50 ms is still done."""
+
+
+async def nothing() -> None: ...
+
+
+async def calm_of() -> float:
+    """`CALM`, or as long as this machine takes now for what took a quiet one so long."""
+
+    async def turn() -> None:
+        for _ in range(1_000_000):
+            pass
+
+    return max(CALM, await watched(turn))
+
+
+async def stands_still(work: Callable[[], Any], tries: int = 10, before: Callable[[], Any] = nothing) -> float:
+    """How long, in parts of what is allowed: the best of some tries, each after `before`.
+
+    The machine is not ours alone, and what blocks blocks each time.
+    """
+    longest = math.inf
+    for _ in range(tries):
+        await before()
+        longest = min(longest, await watched(work) / await calm_of())
+        if longest < 1:
+            break
+    return longest
+
+
 def test_the_watch_sees_what_blocks() -> None:
     async def block() -> None:
         time.sleep(0.12)  # noqa: ASYNC251 - that is the fault to see
@@ -143,11 +176,11 @@ def test_the_watch_sees_what_blocks() -> None:
         await asyncio.sleep(0.2)
 
     assert asyncio.run(watched(block)) > 0.1
-    assert min(asyncio.run(watched(wait)) for _ in range(3)) < 0.05
+    assert asyncio.run(stands_still(wait)) < 1
 
 
 def test_large_messages_hold_nobody(opened: Opened) -> None:
-    """1 MiB each, written and read by several tasks; the best of three runs, for the machine is not ours alone."""
+    """1 MiB each, written and read by several tasks."""
     store = opened()
     content = "é" * ((1 << 19) - 100)
 
@@ -159,9 +192,9 @@ def test_large_messages_hold_nobody(opened: Opened) -> None:
 
     async def all_of_it() -> float:
         await store.create_session("s", "u")
-        return min([await watched(talk) for _ in range(3)])
+        return await stands_still(talk)
 
-    assert asyncio.run(all_of_it()) < 0.05
+    assert asyncio.run(all_of_it()) < 1
 
 
 @pytest.mark.soak
@@ -171,23 +204,27 @@ def test_sweeping_many_sessions_holds_nobody(
     kind: str, tmp_path: Path, clock: FakeClock, soak: Callable[[int], int]
 ) -> None:
     count = soak(100_000)
+    turns = itertools.count()
     records = MemoryRecordStore(clock=clock) if kind == "memory" else SQLiteRecordStore(tmp_path / "s.db", clock=clock)
     store = SessionStore(records, session_ttl=60)
+
+    async def create() -> None:
+        turn = next(turns)
+        for start in range(0, count, 1000):
+            names = [f"s{turn}-{n}" for n in range(start, min(start + 1000, count))]
+            await store.batch_create_sessions([{"session_id": name, "user_id": "u"} for name in names])
+        clock.advance(61)
 
     async def sweep() -> None:
         assert (await store.sweep()).sessions == count
 
     async def all_of_it() -> float:
-        for start in range(0, count, 1000):
-            names = [f"s{n}" for n in range(start, min(start + 1000, count))]
-            await store.batch_create_sessions([{"session_id": name, "user_id": "u"} for name in names])
-        clock.advance(61)
-        return await watched(sweep)
+        return await stands_still(sweep, before=create)
 
     longest = asyncio.run(all_of_it())
     assert store.sync.list_sessions() == []
     store.sync.close()
-    assert longest < 0.05
+    assert longest < 1
 
 
 # --- memory ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -95,6 +96,7 @@ async def copied(source: RecordStore, inc: str, draft: Draft) -> None:
                 await draft.add_all([Put(space, one.key, one.data, expires_at=one.expires_at) for one in found])
                 after = found[-1].key
             done.add(space)
+            await asyncio.sleep(0)  # a thread may have many, and a store may answer at once
 
 
 async def disown_old(records: RecordStore) -> int:

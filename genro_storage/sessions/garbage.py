@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 
@@ -77,6 +78,7 @@ async def emptied(
                 del waiting[:BATCH]
             if len(found) < BATCH:
                 break
+        await asyncio.sleep(0)  # there may be many, and a store may answer at once
     waiting += [Delete(GARBAGE, left(name, kind).key) for kind, name in map(told, memories)]
     while waiting:
         await records.commit(waiting[:BATCH])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -193,9 +194,13 @@ class Pruning(Graphs):
         """All checkpoints of a thread, in all namespaces."""
         headers: dict[Id, Header] = {}
         for ns in await self._namespaces(state):
-            for record in await self.records.scan(graph(state.thread.inc, ns)):
-                header = header_of(record.data)
-                headers[ns, header.checkpoint_id] = header
+            after = ""
+            while found := await self.records.scan(graph(state.thread.inc, ns), after=after, limit=PAGE):
+                for record in found:
+                    header = header_of(record.data)
+                    headers[ns, header.checkpoint_id] = header
+                after = found[-1].key
+                await asyncio.sleep(0)  # a thread may have many
         return headers
 
 
@@ -258,6 +263,7 @@ async def _of_thread(records: RecordStore, inc: str) -> Sequence[str]:
         while found := await records.scan(graph(inc, ns), after=after, limit=PAGE):
             spaces += [graph_writes(inc, ns, header_of(one.data).checkpoint_id) for one in found]
             after = found[-1].key
+            await asyncio.sleep(0)
         spaces.append(graph(inc, ns))
     return [*spaces, blobs(inc), namespaces(inc)]
 

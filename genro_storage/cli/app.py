@@ -68,8 +68,8 @@ def run(arguments: list[str]) -> int:
                 code = _command(arguments)
             except CommandError as error:
                 code = console.error(error)
-            except KeyboardInterrupt:
-                code = console.error(Interrupted(interrupts.code))
+            except KeyboardInterrupt as signalled:
+                code = console.error(Interrupted(interrupts.code, str(signalled)))
             flush()
             return code
         except BrokenPipeError:

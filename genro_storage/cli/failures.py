@@ -41,10 +41,11 @@ class Refused(CommandError):
 
 
 class Interrupted(CommandError):
-    """A signal ended the command."""
+    """A signal ended the command; `remedy` says how to go on."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__("interrupted" if code == 130 else "terminated")
+    def __init__(self, code: int, remedy: str = "") -> None:
+        told = "interrupted" if code == 130 else "terminated"
+        super().__init__(f"{told}; {remedy}" if remedy else told)
         self.code = code
 
 

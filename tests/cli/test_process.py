@@ -158,7 +158,8 @@ def test_a_tree_that_is_interrupted_leaves_whole_files(
         proxy.rtt = 2.0  # it is not over before the signal comes
         process.send_signal(number)
         out, err = process.communicate(timeout=90)
-        assert (process.returncode, out, err.decode()) == (code, b"", f"genro-storage: {told}\n")
+        goes_on = f"genro-storage: {told}; the same command goes on from here\n"
+        assert (process.returncode, out, err.decode()) == (code, b"", goes_on)
     with StorageManager([{"name": "c", "type": "s3", **seaweedfs.options(bucket)}]) as storage:
         copied = storage.node("c:tree").children()
         assert 0 < len(copied) < 300
@@ -417,7 +418,7 @@ def test_an_interrupted_progress_line_goes_away_too(slow: FaultProxy, terminal: 
         assert ended(process) == 130
     while terminal.take():
         pass
-    assert terminal.shown.endswith("\r\x1b[Kgenro-storage: interrupted\r\n")
+    assert terminal.shown.endswith("\r\x1b[Kgenro-storage: interrupted; the same command goes on from here\r\n")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ...nodes import StorageNode
 
 VERBS_OF = {"copy": "cp", "move": "mv", "sync": "sync"}
+GOES_ON = "the same command goes on from here"
 
 
 def _cp_options(parser: ArgumentParser) -> None:
@@ -90,6 +91,8 @@ def _one(
             report = getattr(session.places.manager, operation)(source, end, **fields, **watching)
     except StorageTransferError as error:
         report = report_of(error)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(GOES_ON if fields["resume"] else "") from None
     return tell(session.console, report, every=fields.get("errors") != "report")
 
 

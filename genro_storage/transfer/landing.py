@@ -99,7 +99,7 @@ def _look(source: At, target: At, options: CopyOptions) -> tuple[Stat, BackendRe
         if target.mount.can("copy_from") and type(mount.backend) is type(target.mount.backend):
             return mount.stat_file(path, version=version), None  # the bytes may never come this way
         in_parts = mount.features.ranges and target.mount.can("parts") and options.verify != "read"
-        if in_parts and options.resume:
+        if in_parts and (options.resume or (options.resume is None and options.journal is not None)):
             return mount.stat_file(path, version=version), None  # the first part may be there, and does not go again
         opened = Opened(source, options.part_size if in_parts else None)
         return opened.stat, opened

@@ -274,11 +274,14 @@ def test_a_single_download_asks_for_no_byte_twice(s3: Mount, proxy: FaultProxy, 
     assert kinds(proxy)["HEAD"] == (size == 0)
 
 
-def test_t37_a_resumed_download_is_looked_at_first(s3: Mount, proxy: FaultProxy, memory: Mount, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [None, True])
+def test_t37_a_resumed_download_is_looked_at_first(
+    s3: Mount, proxy: FaultProxy, memory: Mount, tmp_path: Path, wanted: bool | None
+) -> None:
     """An earlier run may have brought the first part: nothing is asked for before that is known."""
     s3.put("f", DATA)
     proxy.forget()
-    transfer.copy(at(s3, "f"), at(memory, "f"), resume=True, journal=str(tmp_path / "journal.sqlite"))
+    transfer.copy(at(s3, "f"), at(memory, "f"), resume=wanted, journal=str(tmp_path / "journal.sqlite"))
     assert memory.get("f")[0] == DATA
     assert [one.method for one in proxy.log] == ["HEAD", *["GET"] * 5]
 

@@ -42,7 +42,7 @@ def hang() -> Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not no_threads_left() and time.monotonic() < end:
         time.sleep(0.01)
 
@@ -192,11 +192,11 @@ def test_t36_a_call_that_hangs_holds_nobody_up(path: str, call: str, how: str, h
     assert isinstance(caught.value, TransferCancelled if how == "cancel" else StorageTimeoutError)
     before = {key: data for key, (data, _) in store.keys.items()}
     hang.set()  # the answers come after all
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while (store.open_writers or origin.open_readers or not no_threads_left()) and time.monotonic() < end:
         time.sleep(0.01)
         gc.collect()  # a reader that came when nobody wanted it any more
-    assert (store.open_writers, origin.open_readers) == (0, 0)
+    assert (store.open_writers, origin.open_readers) == (0, 0), threading.enumerate()
     after = {key: data for key, (data, _) in store.keys.items()}
     assert all(data in (before.get(key), b"x" * size) for key, data in after.items())
     if call not in ("put", "commit"):  # what was being committed may still be, whole
@@ -231,7 +231,7 @@ def test_a_move_removes_nothing_after_it_was_cancelled(hang: threading.Event) ->
     with pytest.raises(TransferCancelled):
         transfer.move(at(here, "src"), at(there, "dst"), cancel=stop)
     hang.set()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not no_threads_left() and time.monotonic() < end:
         time.sleep(0.01)
     assert len(origin.keys) == 3
@@ -253,7 +253,7 @@ def test_t36_removing_emptied_directories_holds_nobody_up(watched: bool, hang: t
     assert stop.seconds < SOON
     assert caught.value.report.files_copied == 2
     hang.set()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not no_threads_left() and time.monotonic() < end:
         time.sleep(0.01)
     assert origin.names().count("rmdir") == 1  # the one that hung, and none after it
@@ -290,7 +290,7 @@ def test_t36_a_rename_that_hangs_holds_nobody_up(how: str, hang: threading.Event
     assert caught.value.report.files_copied == 0
     assert sorted(store.keys) == ["src/0", "src/1", "src/2"]
     hang.set()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not no_threads_left() and time.monotonic() < end:
         time.sleep(0.01)
     assert sorted(store.keys) == ["dst/0", "dst/1", "dst/2"]

@@ -12,7 +12,9 @@ from .exceptions import StorageConfigError, StorageCorruptedError, StorageDriver
 
 MAGIC = b"GSE1"
 SALT = 16
-KEY, NONCE = 32, 12
+KEY, NONCE, TAG = 32, 12, 16
+PIECE = 1 << 20
+"""Bytes that are sealed or opened at a time: meanwhile every thread of the interpreter stands still."""
 INFO = b"genro_storage sealed 1"
 DIGESTS = b"genro_storage digests 1"
 
@@ -44,7 +46,9 @@ class Keyring:
         """The data, readable only with the first key and in this context."""
         header = MAGIC + bytes([len(self._first)]) + self._first + os.urandom(SALT)
         key, nonce = self._derived(self._first, header[-SALT:])
-        return header + bytes(_aes(key).encrypt(nonce, data, header + context))
+        if len(data) <= PIECE:
+            return header + bytes(_aes(key).encrypt(nonce, data, header + context))
+        return b"".join([header, *_in_pieces(_gcm(key, nonce).encryptor(), data, header + context)])
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
         """The data; wrong key, wrong context, changed bytes: `StorageCorruptedError`."""
@@ -53,7 +57,10 @@ class Keyring:
             raise StorageCorruptedError(f"sealed with the key {name.decode(errors='replace')!r}, which is not given")
         key, nonce = self._derived(name, header[-SALT:])
         try:
-            return bytes(_aes(key).decrypt(nonce, body, header + context))
+            if len(body) <= PIECE:
+                return bytes(_aes(key).decrypt(nonce, body, header + context))
+            opener = _gcm(key, nonce, body[-TAG:]).decryptor()
+            return b"".join(_in_pieces(opener, memoryview(body)[:-TAG], header + context))
         except _driver().exceptions.InvalidTag:
             raise StorageCorruptedError("it does not open: another key, another place, or changed bytes") from None
 
@@ -127,6 +134,21 @@ def _aes(key: bytes) -> Any:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     return AESGCM(key)
+
+
+def _gcm(key: bytes, nonce: bytes, tag: bytes | None = None) -> Any:
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    return Cipher(algorithms.AES(key), modes.GCM(nonce, tag))
+
+
+def _in_pieces(cipher: Any, data: bytes | memoryview, context: bytes) -> list[bytes]:
+    """What AESGCM makes at once, its tag at the end; of what does not open nothing is returned."""
+    cipher.authenticate_additional_data(context)
+    view = memoryview(data)
+    made = [cipher.update(view[at : at + PIECE]) for at in range(0, len(view), PIECE)]
+    made.append(cipher.finalize())
+    return made if (tag := getattr(cipher, "tag", None)) is None else [*made, tag]
 
 
 def _driver() -> Any:

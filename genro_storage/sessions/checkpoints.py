@@ -15,7 +15,7 @@ from . import codec
 from .keys import checkpoint_ids, checkpoint_writes, checkpoints, judged_id, number, quoted
 from .models import pack, shown_time
 from .pruning import Pruning
-from .shared import judged_limit, judged_metadata
+from .shared import HEAVY, aside, judged_limit, judged_metadata
 from .threads import Planned, ThreadState
 
 MOST_WRITES = 900
@@ -54,7 +54,8 @@ class Checkpoints(Pruning):
         most = self.options.max_checkpoint
         data = await self.encoded(checkpoint_data, "checkpoint_data", most)
         told = await self.encoded(judged_metadata(metadata), "metadata", most)
-        stored = pack(Stored(checkpoint_id, self.records.clock(), data, told))
+        whole = Stored(checkpoint_id, self.records.clock(), data, told)
+        stored = await aside(len(data) + len(told) > HEAVY, pack, whole)
 
         async def plan(state: ThreadState, conflicted: bool) -> Planned:
             # A new id is the common case: only a conflict tells that it is there.
@@ -217,11 +218,14 @@ class Checkpoints(Pruning):
             window *= 4
 
     async def _envelope(self, thread_id: str, record: Record) -> dict[str, Any]:
-        stored = _stored_of(record.data)
-        return {
-            "checkpoint_id": stored.checkpoint_id,
-            "thread_id": thread_id,
-            "data": await self.decoded(stored.data),
-            "metadata": codec.decode(stored.metadata),
-            "created_at": shown_time(stored.at),
-        }
+        def envelope() -> dict[str, Any]:
+            stored = _stored_of(record.data)
+            return {
+                "checkpoint_id": stored.checkpoint_id,
+                "thread_id": thread_id,
+                "data": codec.decode(stored.data),
+                "metadata": codec.decode(stored.metadata),
+                "created_at": shown_time(stored.at),
+            }
+
+        return await aside(len(record.data) > HEAVY, envelope)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..exceptions import StorageError, StorageUnavailableError
 from ..records.base import RecordStore
 from .forwarding import Forwarding
-from .graphs import Graph, Header, Value, Write
+from .graphs import Graph, Header, Told, Write
 from .interfaces import Facts
 from .keys import by_run
 from .listing import Page
@@ -264,9 +264,9 @@ class StorageAdapter(Forwarding):
     # --- checkpoints of graphs ---
 
     async def put_graph(
-        self, thread_id: str, header: Header, values: Mapping[str, Callable[[], Value]], changed: Iterable[str]
+        self, thread_id: str, header: Header, values: Mapping[str, Any], changed: Iterable[str], told: Told
     ) -> None:
-        await self._write_all(THREAD, [thread_id], "put_graph", thread_id, header, values, list(changed))
+        await self._write_all(THREAD, [thread_id], "put_graph", thread_id, header, values, list(changed), told)
 
     async def put_graph_writes(self, thread_id: str, ns: str, checkpoint_id: str, writes: Sequence[Write]) -> None:
         await self._write_all(THREAD, [thread_id], "put_graph_writes", thread_id, ns, checkpoint_id, writes)

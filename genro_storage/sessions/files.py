@@ -21,11 +21,11 @@ from ..exceptions import (
 )
 from ..transfer.places import At
 from ..types import PLAIN, Features, Stat, WriteOptions
-from .graphs import Value
 from .models import StorageType
 from .store import SessionStore
 from .stores import open_store
 from .tree import THREADS, SessionTree
+from .values import Value
 
 T = TypeVar("T")
 

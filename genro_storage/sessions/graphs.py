@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -26,41 +25,14 @@ from .keys import THREAD, blobs, by_run, graph, graph_writes, namespaces, quoted
 from .lanes import TRIES, pause
 from .models import pack
 from .options import SessionOptions
+from .shared import HEAVY, aside
 from .threads import Bump, Planned, Threads, ThreadState, values_of
+from .values import Offer, Slot, Typed, Value
 
-INLINE = 1 << 10
-"""Bytes from which a value is a record of its own."""
 _REMEMBERED = 2000
 FEW = 50
 _MOST, _MOST_BYTES = 900, 32 << 20
 """Values, and bytes of them, in one commit with their header; more go ahead of it."""
-
-
-class Typed(NamedTuple):
-    """A serialised value: the serialiser's word for its form, and the bytes."""
-
-    type: str
-    data: bytes
-
-
-class Value(NamedTuple):
-    """A channel's value: in one piece, or a list in several."""
-
-    pieces: Sequence[Typed]
-    is_list: bool = False
-
-
-class Slot(Struct, frozen=True, array_like=True):
-    """Where a header has a value: inline (`type`, `data`), or at digests; `is_list`: the pieces make one list.
-
-    `size`: bytes at the digests.
-    """
-
-    type: str = ""
-    data: bytes = b""
-    digests: tuple[str, ...] = ()
-    is_list: bool = False
-    size: int = 0
 
 
 class Header(Struct, frozen=True, array_like=True):
@@ -98,11 +70,21 @@ class Graph(NamedTuple):
     values: dict[str, Value]
     writes: list[Write]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all that is serialised in it."""
+        told = [self.header.metadata[1], *(one.data for one in self.writes)]
+        pieces = (piece.data for value in self.values.values() for piece in value.pieces)
+        return sum(map(len, told)) + sum(map(len, pieces))
+
 
 class _Kept(NamedTuple):
     header: Header
     version: int
 
+
+Told = Callable[[Any], Value]
+"""Serialises the value of a channel; may be called in another thread."""
 
 header_of = msgspec.msgpack.Decoder(Header).decode
 _write_of = msgspec.msgpack.Decoder(Write).decode
@@ -118,11 +100,11 @@ class Graphs(Threads):
         self._headers_lock = threading.Lock()
 
     async def put_graph(
-        self, thread_id: str, header: Header, values: Mapping[str, Callable[[], Value]], changed: Iterable[str]
+        self, thread_id: str, header: Header, values: Mapping[str, Any], changed: Iterable[str], told: Told
     ) -> None:
-        """Stores a checkpoint; a value that did not change is taken from the parent without being asked for."""
+        """Stores a checkpoint; a value that did not change is taken from the parent and not serialised by `told`."""
         fresh = set(changed)
-        told: dict[str, Value] = {}
+        offer = Offer(values, told, self.records.digest_key)
         written: list[Header] = []
         stored = [0]
         ahead = _Ahead(self)
@@ -130,15 +112,10 @@ class Graphs(Threads):
         async def plan(state: ThreadState, conflicted: bool) -> Planned:
             inc, bump = state.thread.inc, state.bump
             parent = await self._parent(inc, header, conflicted)
-            slots: dict[str, Slot] = {}
-            new: dict[str, bytes] = {}
-            for channel, value in values.items():
-                if parent is not None and channel not in fresh and channel in parent.slots:
-                    slots[channel] = parent.slots[channel]
-                    continue
-                if channel not in told:
-                    told[channel] = value()
-                slots[channel] = _slot(told[channel], new, self.records.digest_key)
+            old = {} if parent is None else parent.slots
+            filed = await offer.filed(channel for channel in values if channel in fresh or channel not in old)
+            slots = {channel: filed[channel][0] if channel in filed else old[channel] for channel in values}
+            new = {digest: data for _, own in filed.values() for digest, data in own.items()}
             there = set() if parent is None else parent.digests
             sent = [Put(blobs(inc), digest, data) for digest, data in new.items() if digest not in there]
             whole = replace(header, slots=slots)
@@ -194,12 +171,14 @@ class Graphs(Threads):
     async def put_graph_writes(self, thread_id: str, ns: str, checkpoint_id: str, writes: Sequence[Write]) -> None:
         """Keeps writes of a task: special ones replace, others stay as they were first given."""
         conflicted = False
+        size = sum(len(one.data) for one in writes)
+        packed = await aside(size > HEAVY, lambda: {_write_key(one): (one.idx, pack(one)) for one in writes})
         for attempt in range(TRIES):
             state = await self._living(thread_id, conflicted)
             inc = state.thread.inc
             known = None if conflicted else self._kept(inc, ns, checkpoint_id)
             space, key = graph(inc, ns), quoted(checkpoint_id)
-            changes: list[Change] = await self._judged_writes(inc, ns, checkpoint_id, writes, conflicted)
+            changes: list[Change] = await self._judged_writes(graph_writes(inc, ns, checkpoint_id), packed, conflicted)
             if not changes:
                 return
             version = known.version if known else _version(await self.records.get(space, key))
@@ -244,7 +223,9 @@ class Graphs(Threads):
         found = await self.records.get_many([(blobs(inc), digest) for digest in digests]) if digests else []
         if any(record is None for record in found):
             return None
-        data = {record.key: Typed(*_typed_of(record.data)) for record in found if record is not None}
+        there = [record for record in found if record is not None]
+        large = sum(len(record.data) for record in there) > HEAVY
+        data = await aside(large, lambda: {one.key: Typed(*_typed_of(one.data)) for one in there})
         return {
             channel: Value([data[digest] for digest in slot.digests] or [Typed(slot.type, slot.data)], slot.is_list)
             for channel, slot in header.slots.items()
@@ -255,24 +236,22 @@ class Graphs(Threads):
         found = await self.records.scan(space, limit=FEW)  # a store may have a short way to a few
         if len(found) == FEW:
             found += await self.records.scan(space, after=found[-1].key)
-        writes = [_write_of(one.data) for one in found]
+        large = sum(len(one.data) for one in found) > HEAVY
+        writes = await aside(large, lambda: [_write_of(one.data) for one in found])
         return sorted(writes, key=lambda one: (one.task_path, one.task_id, one.idx))
 
     async def _judged_writes(
-        self, inc: str, ns: str, checkpoint_id: str, writes: Sequence[Write], conflicted: bool
+        self, space: str, packed: Mapping[str, tuple[int, bytes]], conflicted: bool
     ) -> list[Change]:
         """What is to be written of these; only after a conflict somebody looks what is there."""
-        space = graph_writes(inc, ns, checkpoint_id)
         there: set[str] = set()
         if conflicted:
-            keys = [_write_key(one) for one in writes]
-            found = await self.records.get_many([(space, key) for key in keys])
+            found = await self.records.get_many([(space, key) for key in packed])
             there = {record.key for record in found if record is not None}
-        wanted = {_write_key(one): one for one in writes}
         return [
-            Put(space, key, pack(one), expect=None if one.idx < 0 else 0)
-            for key, one in wanted.items()
-            if one.idx < 0 or key not in there
+            Put(space, key, data, expect=None if idx < 0 else 0)
+            for key, (idx, data) in packed.items()
+            if idx < 0 or key not in there
         ]
 
     async def _living(self, thread_id: str, conflicted: bool) -> ThreadState:
@@ -331,21 +310,6 @@ class _Ahead:
         if self._draft is not None:
             await self._graphs.given_up(self._draft)
             self._draft = None
-
-
-def _slot(value: Value, new: dict[str, bytes], key: bytes) -> Slot:
-    """Where a header has this value; what is a record of its own goes into `new`."""
-    pieces = value.pieces
-    if len(pieces) == 1 and not value.is_list and len(pieces[0].data) < INLINE:
-        return Slot(pieces[0].type, pieces[0].data)
-    digests = []
-    for piece in pieces:
-        hasher = blake2b(piece.type.encode() + b"\0", digest_size=20, key=key)
-        hasher.update(piece.data)
-        digest = hasher.hexdigest()
-        new[digest] = pack(tuple(piece))
-        digests.append(digest)
-    return Slot(digests=tuple(digests), is_list=value.is_list, size=sum(len(piece.data) for piece in pieces))
 
 
 def _filed(state: ThreadState, thread_id: str, header: Header) -> list[Change]:

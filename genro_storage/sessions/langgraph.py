@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from threading import local
 from typing import Any, Literal, Self, TypeAlias
 
@@ -23,10 +23,12 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from ..default import node
 from ..exceptions import StorageConfigError, StorageCorruptedError
-from .graphs import Graph, Header, Typed, Value, Write
+from .graphs import Graph, Header, Write
 from .pruning import Id
+from .shared import HEAVY, aside, heavy
 from .store import SessionStore
 from .stores import open_store
+from .values import Typed, Value
 
 SEGMENT = 32
 """Elements of a list that are stored together, so that a growing list is stored once and not once per step."""
@@ -111,19 +113,14 @@ class GenroCheckpointSaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Stores a checkpoint; channels without a new version are taken from its parent."""
         thread_id, ns, parent = _named(config)
-        told = get_checkpoint_metadata(config, metadata)
-        values = checkpoint["channel_values"]
-        run = told.get("run_id")
-        header = Header(
-            checkpoint["id"],
-            ns,
-            parent,
-            run if isinstance(run, str) else None,
-            self.serde.dumps_typed(dict(told)),
-            self.serde.dumps_typed({key: value for key, value in checkpoint.items() if key != "channel_values"}),
+        told = dict(get_checkpoint_metadata(config, metadata))
+        body = {key: value for key, value in checkpoint.items() if key != "channel_values"}
+        facts, shell = await aside(
+            heavy([told, body], HEAVY), lambda: (self.serde.dumps_typed(told), self.serde.dumps_typed(body))
         )
-        pieces = {channel: self._value_of(value) for channel, value in values.items()}
-        await self.store.put_graph(thread_id, header, pieces, new_versions)
+        run = told.get("run_id")
+        header = Header(checkpoint["id"], ns, parent, run if isinstance(run, str) else None, facts, shell)
+        await self.store.put_graph(thread_id, header, checkpoint["channel_values"], new_versions, self._told)
         return _config(thread_id, ns, checkpoint["id"])
 
     async def aput_writes(
@@ -132,17 +129,21 @@ class GenroCheckpointSaver(BaseCheckpointSaver[str]):
         """Keeps the writes of a task for the next step."""
         thread_id, ns, checkpoint_id = _named(config)
         assert checkpoint_id is not None
-        told = [
-            Write(task_path, task_id, WRITES_IDX_MAP.get(channel, at), channel, *self.serde.dumps_typed(value))
-            for at, (channel, value) in enumerate(writes)
-        ]
-        await self.store.put_graph_writes(thread_id, ns, checkpoint_id, told)
+
+        def told() -> Sequence[Write]:
+            return [
+                Write(task_path, task_id, WRITES_IDX_MAP.get(channel, at), channel, *self.serde.dumps_typed(value))
+                for at, (channel, value) in enumerate(writes)
+            ]
+
+        large = heavy([value for _, value in writes], HEAVY)
+        await self.store.put_graph_writes(thread_id, ns, checkpoint_id, await aside(large, told))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """A checkpoint; without an id the newest of its thread and namespace."""
         thread_id, ns, checkpoint_id = _named(config)
         found = await self.store.get_graph(thread_id, ns, checkpoint_id)
-        return None if found is None else self._tuple(found)
+        return None if found is None else await aside(found.size > HEAVY, self._tuple, found)
 
     async def alist(
         self,
@@ -261,17 +262,18 @@ class GenroCheckpointSaver(BaseCheckpointSaver[str]):
             limit=limit,
             accepted=accepted,
         )
-        graphs = [await self.store.hydrated(one.state, one.header.ns, one.header.checkpoint_id) for one in found]
-        return [self._tuple(graph) for graph in graphs if graph is not None]
+        tuples = []
+        for one in found:
+            graph = await self.store.hydrated(one.state, one.header.ns, one.header.checkpoint_id)
+            if graph is not None:
+                tuples.append(await aside(graph.size > HEAVY, self._tuple, graph))
+        return tuples
 
-    def _value_of(self, value: Any) -> Callable[[], Value]:
-        def told() -> Value:
-            if type(value) is list and len(value) > SEGMENT:
-                cuts = range(0, len(value), SEGMENT)
-                return Value([Typed(*self.serde.dumps_typed(value[at : at + SEGMENT])) for at in cuts], True)
-            return Value([Typed(*self.serde.dumps_typed(value))])
-
-        return told
+    def _told(self, value: Any) -> Value:
+        if type(value) is list and len(value) > SEGMENT:
+            cuts = range(0, len(value), SEGMENT)
+            return Value([Typed(*self.serde.dumps_typed(value[at : at + SEGMENT])) for at in cuts], True)
+        return Value([Typed(*self.serde.dumps_typed(value))])
 
     def _built(self, value: Value) -> Any:
         pieces = [self.serde.loads_typed(tuple(piece)) for piece in value.pieces]  # type: ignore[arg-type]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 from ..exceptions import RecordTooLargeError, StorageError
 from ..observe import Meter
@@ -15,6 +16,9 @@ from .drafts import Draft
 from .garbage import SESSION, SPACE, collect, collect_spaces, left, told
 from .lanes import Lanes
 from .options import SessionOptions
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger("genro_storage.sessions")
 
@@ -33,11 +37,7 @@ class Shared:
 
     async def encoded(self, value: Any, name: str, most: int) -> bytes:
         """A value as tagged JSON of at most so many bytes; more → `RecordTooLargeError`."""
-        if heavy(value, HEAVY):
-            data = await asyncio.to_thread(codec.encode, value, name)
-        else:
-            data = codec.encode(value, name)
-        return judged_size(data, name, most)
+        return judged_size(await aside(heavy(value, HEAVY), codec.encode, value, name), name, most)
 
     async def collect(self, memory: Change | bytes) -> int:
         """Removes what something that is gone left (`left`, or its data); returns the records removed."""
@@ -70,7 +70,12 @@ class Shared:
 
     async def decoded(self, data: bytes) -> Any:
         """What `encoded` was given."""
-        return await asyncio.to_thread(codec.decode, data) if len(data) > HEAVY else codec.decode(data)
+        return await aside(len(data) > HEAVY, codec.decode, data)
+
+
+async def aside(large: bool, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of a call; one that is large work is done by a thread, so that the event loop goes on."""
+    return await asyncio.to_thread(call, *args, **kwargs) if large else call(*args, **kwargs)
 
 
 def judged_size(data: bytes, name: str, most: int) -> bytes:
@@ -81,21 +86,35 @@ def judged_size(data: bytes, name: str, most: int) -> bytes:
 
 
 def heavy(value: Any, most: int) -> bool:
-    """Whether a value holds more than about so many bytes; looks no further than that."""
+    """Whether a value holds more than about so many bytes, in objects and arrays too; looks no further than that."""
     if isinstance(value, str | bytes):
         return len(value) > most
     waiting, size = [value], 0
     while waiting and size <= most:
         item = waiting.pop()
-        if isinstance(item, str | bytes):
+        if item is None or isinstance(item, int | float):
+            continue
+        if isinstance(item, str | bytes | bytearray):
             size += len(item)
         elif isinstance(item, dict):
             size += 8 * len(item)
             waiting.extend(item.values())
-        elif isinstance(item, list | tuple | set | frozenset):
+        elif isinstance(item, list | tuple | set | frozenset | deque):
             size += 8 * len(item)
             waiting.extend(item)
+        else:
+            told = getattr(item, "nbytes", 8)  # of an array, or a view of memory
+            size += told if isinstance(told, int) else 8
+            waiting.extend(_fields(item))
     return size > most
+
+
+def _fields(item: object) -> Iterable[object]:
+    """What an object is made of, as far as it can be seen without asking it for anything."""
+    kept = getattr(item, "__dict__", None)
+    slots = getattr(type(item), "__struct_fields__", None) or getattr(type(item), "__slots__", ())
+    named = [getattr(item, name, None) for name in slots if name.isidentifier()] if isinstance(slots, tuple) else []
+    return [*kept.values(), *named] if isinstance(kept, dict) else named
 
 
 def judged_metadata(metadata: Mapping[str, Any] | None, name: str = "metadata") -> dict[str, Any]:

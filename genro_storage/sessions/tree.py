@@ -10,12 +10,13 @@ import msgspec
 from ..exceptions import StorageNotFoundError
 from ..types import Stat
 from . import codec
-from .graphs import Graph, Typed, Value
+from .graphs import Graph
 from .keys import COLD, THREAD, contexts, number, quoted
 from .lanes import State, read_state
 from .models import shown_session
 from .store import SessionStore
 from .threads import ThreadState, shown_thread
+from .values import Typed, Value
 
 THREADS = ".threads"
 ROOT_NAMESPACE = "="

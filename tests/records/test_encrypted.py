@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genro_storage.crypto import Keyring, is_sealed
+from genro_storage.crypto import PIECE, TAG, Keyring, is_sealed
 from genro_storage.exceptions import StorageConfigError, StorageCorruptedError
 from genro_storage.records.base import Put
 from genro_storage.records.encrypted import EncryptedRecordStore
@@ -72,6 +72,23 @@ def test_every_changed_bit_is_seen() -> None:
     for length in range(len(sealed)):
         with pytest.raises(StorageCorruptedError):
             keys.open(sealed[:length], b"here")
+
+
+@pytest.mark.parametrize("size", [0, PIECE - TAG, PIECE - TAG + 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1])
+def test_large_data_is_sealed_in_pieces_as_at_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, data = keyring("k1"), os.urandom(size)
+    sealed = keys.seal(data, b"here")
+    assert keys.open(sealed, b"here") == data
+    for changed in (sealed[:-1] + bytes([sealed[-1] ^ 1]), sealed[:60] + b"####" + sealed[64:], sealed[:-1]):
+        with pytest.raises(StorageCorruptedError):
+            keys.open(changed, b"here")
+    with pytest.raises(StorageCorruptedError):
+        keys.open(sealed, b"there")
+    monkeypatch.setattr("genro_storage.crypto.PIECE", 1 << 40)
+    assert keys.open(sealed, b"here") == data
+    at_once = keys.seal(data, b"here")
+    monkeypatch.undo()
+    assert keys.open(at_once, b"here") == data
 
 
 def test_plain_records_are_refused() -> None:

@@ -15,17 +15,21 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from genro_storage import SessionConflictError
 from genro_storage.records.base import RecordStore
 from genro_storage.records.memory import MemoryRecordStore
 from genro_storage.records.sqlite import SQLiteRecordStore
+from genro_storage.sessions import MemoryStorageBackend, SQLiteStorageBackend
 from genro_storage.sessions.langgraph import GenroCheckpointSaver
+from genro_storage.sessions.shared import heavy
 from genro_storage.sessions.store import SessionStore
 from genro_storage.testing.record_words import FakeClock
 
@@ -195,6 +199,91 @@ def test_large_messages_hold_nobody(opened: Opened) -> None:
         return await stands_still(talk)
 
     assert asyncio.run(all_of_it()) < 1
+
+
+class WhereSerde(JsonPlusSerializer):
+    """Notes which threads have worked for it."""
+
+    def __init__(self) -> None:
+        super().__init__(pickle_fallback=False, allowed_msgpack_modules=None)
+        self.threads: set[int] = set()
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        self.threads.add(threading.get_ident())
+        return super().dumps_typed(obj)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        self.threads.add(threading.get_ident())
+        return super().loads_typed(data)
+
+
+class Note:
+    """A large value that is not a container."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+@pytest.mark.parametrize("encryption", [False, True])
+def test_large_checkpoints_hold_nobody(encryption: bool, tmp_path: Path) -> None:
+    """32 MB are serialised, digested, sealed and read back; the loop does none of it."""
+    keys = {"keys": [{"id": "k", "key": "5a" * 32}]} if encryption else None
+    saver = GenroCheckpointSaver(SQLiteStorageBackend(tmp_path / "s.db", synchronous="OFF", encryption=keys))
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    put, got = [""], [""]
+
+    async def another() -> None:
+        put[0] = os.urandom(8).hex() * (2 << 20)  # another one each time, or nothing is written
+
+    async def work() -> None:
+        checkpoint: Any = empty_checkpoint() | {"id": str(uuid6()), "channel_values": {"text": put[0]}}
+        await saver.aput(config, checkpoint, {"source": "loop"}, {"text": "1"})
+        found = await saver.aget_tuple(config)
+        assert found is not None
+        got[0] = found.checkpoint["channel_values"]["text"]
+
+    async def all_of_it() -> float:
+        longest = await stands_still(work, before=another)
+        await saver.store.close()
+        return longest
+
+    assert asyncio.run(all_of_it()) < 1
+    assert got == put
+
+
+@pytest.mark.parametrize("value", ["x" * (1 << 20), [b"x" * 100] * 2000, {"a": {"b": bytearray(1 << 20)}}], ids=type)
+def test_large_values_are_serialised_in_a_thread_and_small_ones_are_not(value: Any) -> None:
+    saver = GenroCheckpointSaver(MemoryStorageBackend(), serde=(serde := WhereSerde()))
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+
+    async def put(**values: Any) -> Any:
+        checkpoint: Any = empty_checkpoint() | {"id": str(uuid6()), "channel_values": values}
+        return await saver.aput(config, checkpoint, {"source": "loop"}, dict.fromkeys(values, "1"))
+
+    async def all_of_it() -> None:
+        here = threading.get_ident()
+        made = await put(small=1)
+        await saver.aput_writes(made, [("small", 1)], "task")
+        await saver.aget_tuple(made)
+        assert serde.threads == {here}
+        made = await put(large=value)
+        assert len(serde.threads) > 1  # the header is small: it may be made here
+        serde.threads.clear()
+        await saver.aput_writes(made, [("large", value)], "task")
+        found = await saver.aget_tuple(made)
+        assert here not in serde.threads
+        assert found is not None
+        assert found.checkpoint["channel_values"]["large"] == value
+        assert [one[2] for one in found.pending_writes or ()] == [value]
+
+    asyncio.run(all_of_it())
+
+
+def test_what_is_heavy_is_seen_in_objects_too() -> None:
+    assert heavy([Note("x" * 100)], 64)
+    assert heavy(SimpleNamespace(deep={"a": [Note("x" * 100)]}), 64)
+    assert heavy(memoryview(bytes(100)), 64)
+    assert not heavy([Note("x"), 1, 2.0, None, {"a": "b"}], 64)
 
 
 @pytest.mark.soak

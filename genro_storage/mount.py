@@ -111,6 +111,10 @@ class Mount:
         """Facts of exactly this key, in one request."""
         return self.guard.call("stat", path, self.backend.stat, path, version=version)
 
+    def look(self, path: str, *, version: str | None = None) -> Stat:
+        """As `stat_file`, for callers that need no hashes."""
+        return self.guard.call("stat", path, self.backend.look, path, version=version)
+
     def exists(self, path: str, *, version: str | None = None) -> bool:
         """False only for a proven absence."""
         if version is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from genro_storage.backends import StorageBackend
 from genro_storage.backends.base import BackendReader, BackendWriter, PartWriter
@@ -210,6 +211,13 @@ class ReplacesDirectories(Faulty):
 class StampsNow(Faulty):
     def writer(self, path: str, options: WriteOptions = PLAIN) -> BackendWriter:
         return super().writer(path)
+
+
+class LooksAtTheUpload(Faulty):
+    """The quick look tells the storage's own time in place of the one that was kept."""
+
+    def look(self, path: str, *, version: str | None = None) -> Stat:
+        return replace(self.stat(path, version=version), mtime=1.0)
 
 
 class DoublesLastBytes(Faulty):
@@ -436,6 +444,7 @@ CAUGHT: list[tuple[type[Faulty], str, dict[str, object]]] = [
     (JudgesEarly, "test_if_match", {"write": by_put}),
     (ReplacesDirectories, "test_a_directory_is_not_overwritten", {"write": by_put}),
     (StampsNow, "test_mtime_is_kept", {"write": by_put}),
+    (LooksAtTheUpload, "test_a_look_tells_what_stat_tells", {}),
     (DoublesLastBytes, "test_many_payloads", {}),
 ]
 

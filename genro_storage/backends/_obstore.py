@@ -167,12 +167,19 @@ class Accelerator:
             return self._get(key, options)
         return interruptible(lambda: self._get(key, options))
 
+    def head(self, key: str) -> Fetched:
+        """The facts of a whole object, and none of its bytes."""
+        if threading.get_ident() != _main:
+            return self._get(key, _HEAD)
+        return interruptible(lambda: self._get(key, _HEAD))
+
     def _get(self, key: str, options: Any) -> Fetched:
         store = self._connected()
         free = self._take_slot()
         try:
             result = self._module.get(store, key, options=options)
-            return Fetched(result.bytes().to_bytes(), result.meta, result.attributes)
+            data = b"" if options is _HEAD else result.bytes().to_bytes()
+            return Fetched(data, result.meta, result.attributes)
         except Exception as error:  # a driver call: `failure` translates
             raise self._told(error) from error
         finally:
@@ -196,6 +203,9 @@ class Accelerator:
         finally:
             free()
         return told
+
+
+_HEAD: Any = {"head": True}
 
 
 def _open_range(start: int) -> dict[str, int]:

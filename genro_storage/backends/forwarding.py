@@ -67,6 +67,10 @@ class Forwarding(StorageBackend):
         backend, there = self.route(path)
         return replace(backend.stat(there, version=version), path=path)
 
+    def look(self, path: str, *, version: str | None = None) -> Stat:
+        backend, there = self.route(path)
+        return replace(backend.look(there, version=version), path=path)
+
     def scan(
         self, path: str, *, after: str = "", limit: int | None = None, facts: bool = True
     ) -> Iterator[Sequence[Stat]]:

@@ -115,6 +115,16 @@ class S3Backend(ObjectStoreBackend):
             raise self._refusal(error, version) from error
         return self._stat(path, answer, answer.get("ContentLength"), version)
 
+    def look(self, path: str, *, version: str | None = None) -> Stat:
+        """The accelerator does not tell how an object is encrypted, and so not whether its ETag is its hash."""
+        try:
+            answer = self._fast.head(self.key(path)) if path and version is None else None
+        except ClientError as error:
+            raise self._refusal(error, None) from error
+        if answer is None:
+            return self.stat(path, version=version)
+        return self._stat(path, answer, answer["ContentLength"], None)
+
     def page(self, asked: Asked, facts: bool) -> Page:
         try:
             return page_of(self._connection, asked)

@@ -50,7 +50,7 @@ class BackendSuite(Reading, Writing, Conditions, Staging, Listing, Tree, InPlace
         assert below.storage_id == backend.storage_id
         assert below.native_path("x") == backend.native_path("a/b c/x")
 
-    @pytest.mark.parametrize("verb", ["stat", "stat_file", "get", "range", "reader", "scan", "walk", "delete"])
+    @pytest.mark.parametrize("verb", ["stat", "stat_file", "look", "get", "range", "reader", "scan", "walk", "delete"])
     def test_missing_is_not_found(self, backend: StorageBackend, mount: Mount, verb: str) -> None:
         """R41: whatever the driver says, an absent path is a FileNotFoundError of our tree that names it."""
         if verb == "delete" and not backend.features.tells_missing:

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from ..backends.base import StorageBackend
 from ..exceptions import StorageConflictError, StorageIsADirectoryError, StorageNotFoundError, UnsupportedOperation
@@ -168,6 +169,22 @@ class Reading(Cases):
             assert other.size == first.size or (other is listed and other.size is None)
             assert _agree(other.etag, first.etag)
             assert _agree(other.mtime, first.mtime, 1.0 if other is told or other is listed else 0)
+
+    def test_a_look_tells_what_stat_tells(self, backend: StorageBackend, mount: Mount) -> None:
+        """Of an object with all that it can have; only the hashes may be missing. What is not there is missing too."""
+        features = backend.features
+        kept = WriteOptions(
+            metadata={"owner": "né"} if features.metadata else None,
+            content_type="text/x-one" if features.content_type else None,
+            mtime=1234567890.0 if features.keeps_mtime else None,
+        )
+        for path, size, options in (("d/plain", 5, WriteOptions()), ("d/rich é", 7, kept), ("empty", 0, kept)):
+            mount.put(path, b"x" * size, options)
+            told, seen = mount.stat(path), mount.look(path)
+            assert replace(seen, hashes={}) == replace(told, hashes={})
+            assert seen.hashes.items() <= told.hashes.items()
+        with pytest.raises(StorageNotFoundError):
+            mount.look("d/absent")
 
     @needs("mtime")
     def test_mtime_is_the_time_of_the_write(self, backend: StorageBackend, mount: Mount) -> None:

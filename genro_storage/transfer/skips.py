@@ -161,7 +161,7 @@ def seen(
 
 def _seen_time(skips: Skips, source: Place, there: Stat) -> Seen:
     """By the time that an object says its source had: one request. An error is the entry's."""
-    here = source.mount.stat_file(source.path, version=source.version)
+    here = source.mount.look(source.path, version=source.version)
     if here.mtime is None or there.mtime is None:
         return Seen()
     if skips.strategy is SkipStrategy.NEWER:

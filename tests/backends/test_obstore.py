@@ -76,6 +76,58 @@ def test_facts_are_the_same(pair: tuple[S3Backend, S3Backend], options: WriteOpt
     assert quick.get("f")[0] == exact.get("f")[0] == data
 
 
+@pytest.mark.parametrize("options", [WriteOptions(), RICH], ids=["plain", "rich"])
+def test_a_look_is_the_same(pair: tuple[S3Backend, S3Backend], options: WriteOptions) -> None:
+    """All but the hash, of which obstore does not tell whether it is one."""
+    quick, exact = pair
+    exact.put("f", b"0123456789", options)
+    told = exact.stat("f")
+    assert told.hashes
+    assert quick.look("f") == replace(told, hashes={})
+    assert exact.look("f") == quick.stat("f") == told
+
+
+def test_a_look_is_one_request(proxied: Open, proxy: FaultProxy) -> None:
+    backend = proxied()
+    backend.put("f", b"1")
+    proxy.forget()
+    backend.look("f")
+    with pytest.raises(StorageNotFoundError):
+        backend.look("absent")
+    assert [(seen.method, way) for seen, way in zip(proxy.log, ways(proxy), strict=True)] == [("HEAD", "fast")] * 2
+    proxy.forget()
+    for path in ("", "a//b"):
+        with pytest.raises(StorageNotFoundError):
+            backend.look(path)
+    assert ways(proxy) == ["exact"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "asked"),
+    [
+        (403, StoragePermissionError, ["fast"]),
+        (503, StorageUnavailableError, ["fast"]),
+        (400, StorageError, ["fast", "exact"]),  # no body says what it is about: the exact path may know
+    ],
+)
+def test_a_refused_look(
+    proxied: Open, proxy: FaultProxy, status: int, kind: type[StorageError], asked: list[str]
+) -> None:
+    backend = proxied()
+    proxy.answer(status, method="HEAD", times=None)
+    with pytest.raises(kind):
+        backend.look("f")
+    assert ways(proxy) == asked
+
+
+def test_a_look_of_a_version(opened: Open, seaweedfs: S3Endpoint) -> None:
+    backend = opened(bucket=seaweedfs.make_bucket(versioning=True))
+    first, second = backend.put("f", b"1"), backend.put("f", b"22")
+    assert backend.look("f") == replace(backend.stat("f"), hashes={})
+    assert (backend.look("f").version_id, backend.look("f").size) == (second.version_id, 2)
+    assert backend.look("f", version=first.version_id).size == 1
+
+
 @pytest.mark.parametrize(
     ("start", "end"),
     [(0, None), (0, 4), (3, 7), (3, None), (3, 100), (-4, None), (-40, None), (-4, -2), (10, 20), (99, None), (4, 4)],

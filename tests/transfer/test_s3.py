@@ -169,6 +169,8 @@ def test_requests_of_a_sync_where_nothing_changed(
     report = transfer.sync(at(mount, "d"), at(other, "d"))
     seen = requests(proxy)
     assert (report.files_skipped, seen["HEAD"]) == (20, 20)
+    looks = [one.headers["user-agent"] for one in proxy.log if one.method == "HEAD"]
+    assert all(agent.startswith("object_store") for agent in looks), "the cheap way"
     assert seen["GET"] <= 1  # one tells that the source is no file
     assert seen["LIST"] <= 2
 

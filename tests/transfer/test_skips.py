@@ -151,6 +151,7 @@ def test_one_head_where_the_listed_time_would_copy(local: Mount, strategy: str) 
     report = transfer.copy(at(here, "d"), at(local, "t"), skip=strategy)
     assert (report.files_copied, report.files_skipped) == (0, 10)
     assert [name for name, _ in store.calls if name not in ("walk", "scan")].count("stat") <= 11
+    assert store.names().count("stat") >= 10
     assert "get" not in store.names()
     uploaded(here, "d/3", own=9000.0, listed=9000.0)
     assert transfer.copy(at(here, "d"), at(local, "t"), skip=strategy).files_copied == 1

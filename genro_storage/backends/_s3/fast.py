@@ -66,19 +66,19 @@ class FastLane:
         except Exception as error:  # noqa: BLE001 - a driver call: `_tell` knows which are whose
             self._tell(error, "GetObject")
             return None
-        given = dict(attributes)
-        answer = {
-            "ETag": meta["e_tag"],
-            "LastModified": meta["last_modified"],
-            "ContentLength": meta["size"],
-            "ContentType": given.pop("Content-Type", None),
-            "StorageClass": given.pop("Storage-Class", None),
-            "VersionId": meta["version"],
-        }
-        if not self._is_md5(answer, data if len(data) == meta["size"] else None):
+        answer = _answer(meta, attributes)
+        return (data, answer) if self._is_md5(answer, data if len(data) == meta["size"] else None) else None
+
+    def head(self, key: str) -> Answer | None:
+        """The facts of an object, in the words of HeadObject; obstore does not tell whether its ETag is a hash."""
+        if not self._takes(key):
             return None
-        answer["Metadata"] = {name: value for name, value in given.items() if name not in _HEADERS}
-        return data, answer
+        try:
+            _, meta, attributes = self._store.head(key)
+        except Exception as error:  # noqa: BLE001 - a driver call: `_tell` knows which are whose
+            self._tell(error, "HeadObject")
+            return None
+        return {**_answer(meta, attributes), "ServerSideEncryption": UNKNOWN}
 
     def _is_md5(self, answer: Answer, data: bytes | None) -> bool:
         """Marks an ETag that is not proven to be the MD5; False where these bytes may be damaged."""
@@ -116,7 +116,8 @@ class FastLane:
     def _tell(self, error: Exception, operation: str) -> None:
         """Raises what the exact path would have raised; returns where that path has to say it."""
         if isinstance(error, _obstore.Answered):
-            if error.status in (301, 307) or error.code in _ELSEWISE:
+            # The answer to HEAD has no body, so that a 400 does not say what it is about.
+            if error.status in (301, 307) or error.code in _ELSEWISE or (error.status, error.code) == (400, ""):
                 return
             told: Any = {
                 "Error": {"Code": error.code or str(error.status), "Message": error.message},
@@ -139,6 +140,20 @@ _ELSEWISE = frozenset(
 UNKNOWN = "unknown"
 """For an object of which obstore does not tell how it is encrypted, so that nobody takes its ETag for a hash."""
 _HEADERS = frozenset({"Content-Disposition", "Content-Encoding", "Content-Language", "Cache-Control"})
+
+
+def _answer(meta: Mapping[str, Any], attributes: Mapping[str, str]) -> dict[str, Any]:
+    """What obstore tells of an object, in the words of S3."""
+    given = dict(attributes)
+    return {
+        "ETag": meta["e_tag"],
+        "LastModified": meta["last_modified"],
+        "ContentLength": meta["size"],
+        "ContentType": given.pop("Content-Type", None),
+        "StorageClass": given.pop("Storage-Class", None),
+        "VersionId": meta["version"],
+        "Metadata": {name: value for name, value in given.items() if name not in _HEADERS},
+    }
 
 
 def _md5(data: bytes) -> str:

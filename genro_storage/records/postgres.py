@@ -78,6 +78,7 @@ class PostgresRecordStore(RecordStore):
             raise StorageConfigError(f"postgresql: {error}") from None
         names = ("GET", "GET_MANY", "SWEEP", "CALL", "LOCK", "VERSIONS", "INSERT", "UPSERT", "REMOVE")
         self._sql = {name: getattr(sql, name).format(schema=self.options.schema) for name in names}
+        self._few = [sql.get_few(self.options.schema, count) for count in range(sql.FEW + 1)]
         self._scans = {
             (bounded, reverse): sql.SCAN.format(
                 schema=self.options.schema,
@@ -100,9 +101,16 @@ class PostgresRecordStore(RecordStore):
         return Record(space, key, *row)
 
     async def _get_many(self, keys: Sequence[tuple[str, str]]) -> list[Record | None]:
-        spaces, names = [space for space, _ in keys], [key for _, key in keys]
-        moment = self.clock()
-        rows = await self._read(lambda connection: connection.fetch(self._sql["GET_MANY"], spaces, names, moment))
+        if not keys:
+            return []
+        if len(keys) <= sql.FEW:
+            statement, moment = self._few[len(keys)], self.clock()
+            words = [word for key in keys for word in key]
+            rows = await self._read(lambda connection: connection.fetch(statement, moment, *words))
+        else:
+            statement, moment = self._sql["GET_MANY"], self.clock()
+            spaces, names = [space for space, _ in keys], [key for _, key in keys]
+            rows = await self._read(lambda connection: connection.fetch(statement, spaces, names, moment))
         found: list[Record | None] = [None] * len(keys)
         for row in rows:
             found[row[0] - 1] = Record(*row[1:])

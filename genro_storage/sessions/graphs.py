@@ -21,16 +21,18 @@ from ..exceptions import (
 from ..records.base import Change, Check, Put, Record, RecordStore
 from .drafts import Draft
 from .garbage import VALUES
-from .keys import THREAD, blobs, by_run, graph, graph_writes, namespaces, quoted
+from .keys import BUMP, THREAD, blobs, by_run, graph, graph_writes, namespaces, quoted
 from .lanes import TRIES, pause
 from .models import pack
 from .options import SessionOptions
 from .shared import HEAVY, aside
-from .threads import Bump, Planned, Threads, ThreadState, values_of
+from .threads import Bump, Planned, Threads, ThreadState, state_of, values_of
 from .values import Offer, Slot, Typed, Value
 
 _REMEMBERED = 2000
 FEW = 50
+GUESSED = 256 << 10
+"""Bytes of values that are asked for before it is known that they are wanted: less than another request costs."""
 _MOST, _MOST_BYTES = 900, 32 << 20
 """Values, and bytes of them, in one commit with their header; more go ahead of it."""
 
@@ -81,6 +83,27 @@ class Graph(NamedTuple):
 class _Kept(NamedTuple):
     header: Header
     version: int
+
+
+class _Guess(NamedTuple):
+    """A checkpoint that is probably still as it was kept."""
+
+    inc: str
+    kept: _Kept
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return graph(self.inc, self.kept.header.ns), quoted(self.kept.header.checkpoint_id)
+
+    @property
+    def values(self) -> list[tuple[str, str]]:
+        return [(blobs(self.inc), digest) for digest in sorted(self.kept.header.digests)]
+
+    def holds(self, state: ThreadState, wanted: str, found: Record | None) -> bool:
+        """Whether it is what is wanted, and nobody wrote it since."""
+        header = self.kept.header
+        same = found is not None and found.version == self.kept.version and header.body is not None
+        return same and state.thread.inc == self.inc and header.checkpoint_id == wanted
 
 
 Told = Callable[[Any], Value]
@@ -145,10 +168,26 @@ class Graphs(Threads):
 
     async def get_graph(self, thread_id: str, ns: str, checkpoint_id: str | None = None) -> Graph | None:
         """A checkpoint with its values and writes; without an id the one with the greatest."""
-        state = await self.thread(thread_id)
+        guess = self._guess(thread_id, ns, checkpoint_id)
+        record: Record | None = None
+        found: list[Record | None] = []
+        if guess is None:
+            state = await self.thread(thread_id)
+            if state is not None and not state.bump.held:
+                self._remember(thread_id, state)
+        else:
+            key = quoted(thread_id)
+            names = [(THREAD, key), (BUMP, key), guess.place, *guess.values]
+            thread, bump, record, *found = await self.records.get_many(names)
+            state = None if thread is None else state_of(thread, bump)
         wanted = checkpoint_id if state is None or checkpoint_id is not None else state.bump.highest.get(ns)
         if state is None or wanted is None:
             return None
+        if guess is not None and guess.holds(state, wanted, record):
+            values = await self._shared(guess.kept.header, found)
+            if values is not None:
+                writes = await self._writes(state.thread.inc, ns, wanted)
+                return Graph(thread_id, guess.kept.header, values, writes)
         return await self.hydrated(state, ns, wanted)
 
     async def hydrated(self, state: ThreadState, ns: str, checkpoint_id: str) -> Graph | None:
@@ -219,8 +258,11 @@ class Graphs(Threads):
 
     async def _values(self, inc: str, header: Header) -> dict[str, Value] | None:
         """None where a value is missing: it was collected between two reads, or lost."""
-        digests = sorted(header.digests)
-        found = await self.records.get_many([(blobs(inc), digest) for digest in digests]) if digests else []
+        names = [(blobs(inc), digest) for digest in sorted(header.digests)]
+        return await self._shared(header, await self.records.get_many(names) if names else [])
+
+    async def _shared(self, header: Header, found: Sequence[Record | None]) -> dict[str, Value] | None:
+        """As `_values`, of the records at its digests."""
         if any(record is None for record in found):
             return None
         there = [record for record in found if record is not None]
@@ -266,6 +308,15 @@ class Graphs(Threads):
             await self.put_in_thread(thread_id, plan)
             state = await self.thread(thread_id)
         return state
+
+    def _guess(self, thread_id: str, ns: str, checkpoint_id: str | None) -> _Guess | None:
+        """What is probably wanted, so that one reading may do; None where nothing tells, or it is too large."""
+        state = self._remembered(thread_id)
+        wanted = state and (checkpoint_id or state.bump.highest.get(ns))
+        kept = self._kept(state.thread.inc, ns, wanted) if state and wanted else None
+        if state is None or kept is None or sum(slot.size for slot in kept.header.slots.values()) > GUESSED:
+            return None
+        return _Guess(state.thread.inc, kept)
 
     def _keep(self, inc: str, header: Header, version: int) -> None:
         with self._headers_lock:

@@ -224,12 +224,12 @@ class Threads(Shared):
         """The thread as it is stored now; None where there is none, or no more."""
         key = quoted(thread_id)
         record, bump = await self.records.get_many([(THREAD, key), (BUMP, key)])
-        return None if record is None else _state(record, bump)
+        return None if record is None else state_of(record, bump)
 
     async def states(self, entries: Sequence[Record]) -> list[ThreadState | None]:
         """The threads of these records as they are now; None for what is no more."""
         bumps = await self.records.get_many([(BUMP, entry.key) for entry in entries]) if entries else []
-        return [_state(entry, bump) for entry, bump in zip(entries, bumps, strict=True)]
+        return [state_of(entry, bump) for entry, bump in zip(entries, bumps, strict=True)]
 
     async def put_in_thread(self, thread_id: str, plan: Plan, *, create: bool = True) -> Done | None:
         """Commits what `plan` makes of a thread, which is made if it is missing; again after a conflict.
@@ -351,7 +351,8 @@ class Threads(Shared):
             self._known.pop(thread_id, None)
 
 
-def _state(record: Record, bump: Record | None) -> ThreadState | None:
+def state_of(record: Record, bump: Record | None) -> ThreadState | None:
+    """The thread of these records; None where it is no more."""
     if bump is None:
         return None
     state = ThreadState(thread_of(record.data), _bump_of(bump.data), bump.version, record.version)

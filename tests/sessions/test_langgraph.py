@@ -155,6 +155,48 @@ def test_an_unchanged_channel_is_not_serialised(opened: Opened) -> None:
     assert got(saver, "t").checkpoint["channel_values"] == {"a": "x" * 5000, "b": 2}
 
 
+def test_what_is_known_is_read_in_one_go(
+    saver: GenroCheckpointSaver, records: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reading for the thread, the checkpoint and its values, and one for its writes."""
+    values = {"a": "x" * 5000, "b": "y" * 5000, "n": 1}
+    put(saver, "t", values)
+    asked: list[str] = []
+
+    def counted(name: str, call: Any) -> Any:
+        return lambda *args, **more: asked.append(name) or call(*args, **more)
+
+    for name in ("get", "get_many", "scan"):
+        monkeypatch.setattr(records, name, counted(name, getattr(records, name)))
+    found = saver.get_tuple({"configurable": {"thread_id": "t"}})
+    assert asked == ["get_many", "scan"]
+    assert found is not None
+    assert found.checkpoint["channel_values"] == values
+
+
+def test_what_others_did_meanwhile_is_seen(opened: Opened) -> None:
+    """What a saver remembers is a guess, never an answer."""
+    mine, other = GenroCheckpointSaver(opened()), GenroCheckpointSaver(opened())
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    first = put(mine, "t", {"a": "1" * 5000})
+    second = put(other, "t", {"a": "2" * 5000, "b": 1}, first)
+    assert got(mine, "t").checkpoint["id"] == second
+    again = empty_checkpoint() | {"id": second, "channel_values": {"a": "3" * 5000}}
+    other.put(config, again, {"source": "fork"}, {"a": "2"})
+    assert got(mine, "t").checkpoint["channel_values"] == {"a": "3" * 5000}
+    assert got(mine, "t").metadata["source"] == "fork"
+    other.put_writes({"configurable": {**config["configurable"], "checkpoint_id": second}}, [("a", "w")], "task")
+    assert got(mine, "t").pending_writes == [("task", "a", "w")]
+    other.prune(["t"])
+    assert mine.get_tuple({"configurable": {**config["configurable"], "checkpoint_id": first}}) is None
+    assert got(mine, "t").parent_config is None
+    other.delete_thread("t")
+    assert mine.get_tuple(config) is None
+    other.put(config, again, {"source": "loop"}, {"a": "3"})
+    assert got(mine, "t").metadata["source"] == "loop"
+    assert put(mine, "t", {"a": "4"}, second) == got(other, "t").checkpoint["id"]
+
+
 def test_pruning_leaves_no_lonely_value_and_no_dangling_link(saver: GenroCheckpointSaver, records: RecordStore) -> None:
     parent = None
     for number in range(30):

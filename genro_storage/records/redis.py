@@ -25,6 +25,8 @@ from .base import Change, Check, Clock, Put, Record, RecordFeatures, RecordStore
 
 PAGE = 1000
 OLDEST = 7
+APART = 16 << 10
+"""Bytes from which a value is sent as it is and not copied into the rest of its command."""
 
 Command = tuple[Any, ...]
 
@@ -300,7 +302,7 @@ class RedisRecordStore(RecordStore):
 
 async def _exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
     """Sends all, then reads all; the first error answer is raised after all were read."""
-    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    await connection.send_packed_command(packed(commands), check_health=False)
     answers: list[Any] = []
     refusal: Exception | None = None
     for _ in commands:
@@ -312,6 +314,23 @@ async def _exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
     if refusal is not None:
         raise refusal
     return answers
+
+
+def packed(commands: Sequence[Command]) -> list[bytes]:
+    """Commands in the protocol of Redis, together but for what is large; redis-py takes twice as long for it."""
+    pieces: list[bytes] = []
+    small: list[bytes] = []
+    for command in commands:
+        small.append(b"*%d\r\n" % len(command))
+        for word in command:
+            data = word if type(word) is bytes else str(word).encode()
+            if len(data) <= APART:
+                small.append(b"$%d\r\n%b\r\n" % (len(data), data))
+            else:
+                small.append(b"$%d\r\n" % len(data))
+                pieces += [b"".join(small), data]
+                small = [b"\r\n"]
+    return [*pieces, b"".join(small)]
 
 
 def _words(change: Change) -> list[Any]:

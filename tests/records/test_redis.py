@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import redis.asyncio
 
 from genro_storage.exceptions import (
     CommitOutcomeUnknownError,
@@ -19,7 +20,7 @@ from genro_storage.exceptions import (
     StorageUnavailableError,
 )
 from genro_storage.records.base import Put, RecordStore
-from genro_storage.records.redis import RedisRecordStore
+from genro_storage.records.redis import APART, RedisRecordStore, packed
 from genro_storage.testing import RecordSuite
 from genro_storage.testing.record_words import FakeClock
 from tests.servers.process import HOST
@@ -292,3 +293,18 @@ def test_what_is_acknowledged_survives_a_kill(odd_server: Redis) -> None:
         odd_server.restart()
     assert len(store.sync.scan("s")) == 3
     store.sync.close()
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [(b"PING",)],
+        [(b"EVALSHA", "digest", 2, b"k", "é\r\n", -1, b"", b"x" * APART), (b"WAIT", 1, 800)],
+        [(b"SET", b"k", b"x" * (APART + 1)), (b"SET", b"k", b"y" * (1 << 20), b"NX"), (b"GET", b"k")],
+    ],
+)
+def test_commands_are_packed_as_the_driver_does(commands: list[tuple[object, ...]]) -> None:
+    pieces = packed(commands)
+    assert b"".join(pieces) == b"".join(redis.asyncio.Connection().pack_commands(commands))
+    large = {word for command in commands for word in command if isinstance(word, bytes) and len(word) > APART}
+    assert large <= set(pieces)

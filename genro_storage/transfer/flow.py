@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from copy import copy
 from queue import Empty, Full, Queue
 from typing import Generic, NoReturn, Protocol, TypeVar
@@ -24,6 +25,11 @@ PATIENCE = 10.0
 """The longest such wait, where bytes are known to come slowly."""
 PAGES, PAGE = 8, 250
 """How far a listing may run ahead: two pages of an object store."""
+
+
+def thread(name: str, work: Callable[[], object]) -> threading.Thread:
+    """A daemon that does `work` in the context of who makes it: a mount may choose its folder by a ContextVar."""
+    return threading.Thread(target=copy_context().run, args=(work,), name=f"genro-transfer-{name}", daemon=True)
 
 
 class Cancel(Protocol):
@@ -131,7 +137,7 @@ class Flow:
             put(page)
             put(end)
 
-        threading.Thread(target=read, name="genro-transfer-list", daemon=True).start()
+        thread("list", read).start()
         try:
             while (found := self._taken(queue)) is not None:
                 if isinstance(found, BaseException):
@@ -265,7 +271,7 @@ class Away(Generic[T]):
         self._ended = threading.Event()
         self._value: T
         self._error: BaseException | None = None
-        threading.Thread(target=self._run, name="genro-transfer-away", daemon=True).start()
+        thread("away", self._run).start()
 
     def _run(self) -> None:
         try:

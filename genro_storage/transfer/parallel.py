@@ -11,7 +11,7 @@ from ..backends.base import BackendReader, PartWriter
 from ..exceptions import StorageError, StorageUnavailableError, TransferCancelled
 from ..retry import RetryPolicy
 from ..types import Place, Stat, WriteOptions
-from .flow import Flow
+from .flow import Flow, thread
 from .follower import Follower, follower
 from .job import Job
 from .opened import begun
@@ -114,19 +114,19 @@ class Parts:
             self._flow.tick_aside(self._staging.resumed)
         todo = iter([start for start in range(0, size, writer.part_size) if start not in held])
         crew = [
-            threading.Thread(target=self._work, args=(writer, todo), name="genro-transfer-part", daemon=True)
+            thread("part", lambda: self._work(writer, todo))
             for _ in range(min(self._threads, -(-size // writer.part_size)) - 1)
         ]
-        for thread in crew:
-            thread.start()
+        for one in crew:
+            one.start()
         try:
             self._work(writer, todo)
         except BaseException as error:
             self._stop(error)  # Ctrl-C comes here and nowhere else
             raise
         finally:
-            for thread in crew:
-                thread.join()
+            for one in crew:
+                one.join()
         if self._error is not None:
             raise self._error
         self._followed()

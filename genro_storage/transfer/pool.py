@@ -10,7 +10,7 @@ from contextlib import closing
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
-from .flow import Flow
+from .flow import Flow, thread
 from .job import Copied
 from .pace import Width
 from .plan import Action
@@ -107,11 +107,10 @@ class Threads:
     def _grow(self) -> None:
         """Starts threads as long as there is more to do than are idle."""
         while not self._closed and len(self._threads) < self._width.now and len(self._todo) > self._idle:
-            name = f"genro-transfer-{len(self._threads)}"
-            thread = threading.Thread(target=self._loop, name=name, daemon=True)
-            self._threads.append(thread)
+            another = thread(str(len(self._threads)), self._loop)
+            self._threads.append(another)
             self._idle += 1
-            thread.start()
+            another.start()
 
     def results(self, timeout: float | None) -> list[Result]:
         try:
@@ -143,10 +142,10 @@ class Threads:
             self._closed = True
             self._ready.notify_all()
         last = time.monotonic()
-        waiting = [thread for thread in self._threads if thread.is_alive()]
+        waiting = [one for one in self._threads if one.is_alive()]
         while waiting:
             waiting[0].join(0.02 if self._flow.cancelled else None)
-            alive = [thread for thread in waiting if thread.is_alive()]
+            alive = [one for one in waiting if one.is_alive()]
             now = time.monotonic()
             if len(alive) < len(waiting):
                 last = now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from functools import lru_cache
 
 from ..exceptions import (
@@ -120,9 +121,10 @@ class Purge:
             return mount.delete_many(paths)
         from concurrent.futures import ThreadPoolExecutor  # brings logging along, which few need
 
-        with ThreadPoolExecutor(AT_ONCE, "genro-transfer-delete") as pool:
-            parts = pool.map(mount.delete_many, [paths[start::AT_ONCE] for start in range(AT_ONCE)])
-            return [failure for part in parts for failure in part]
+        shares = [paths[start::AT_ONCE] for start in range(AT_ONCE)]
+        with ThreadPoolExecutor(AT_ONCE, "genro-transfer-delete") as pool:  # in the caller's context, as `flow.thread`
+            parts = [pool.submit(copy_context().run, mount.delete_many, share) for share in shares]
+            return [failure for part in parts for failure in part.result()]
 
     # --- directories ---
 

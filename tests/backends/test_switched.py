@@ -65,6 +65,22 @@ def test_the_context_is_asked_at_every_operation(storage: StorageManager, tmp_pa
     assert node.read_text() == "one"
 
 
+def test_whole_trees_move_in_the_callers_context(storage: StorageManager, tmp_path: Path) -> None:
+    """Whatever thread lists, reads and writes: the mount's function is asked for who called."""
+    TENANT.set("one")
+    for number in range(20):
+        storage.node(f"mine:t/{number}").write_text(str(number))
+    storage.node("mine:t/large").write_bytes(bytes(33 << 20))
+    report = storage.copy("mine:t", "outside:t")
+    assert (report.files_copied, report.files_failed) == (21, 0)
+    TENANT.set("two")
+    assert storage.sync("outside:t", "mine:u").files_copied == 21
+    assert {file.name for file in (tmp_path / "two/u").iterdir()} == {*map(str, range(20)), "large"}
+    assert storage.move("mine:u", "outside:v").files_copied == 21
+    assert not (tmp_path / "two/u").exists()
+    assert not (tmp_path / "one/u").exists()
+
+
 def test_the_first_segment_tells_the_base(storage: StorageManager, tmp_path: Path) -> None:
     storage.node("all:a/d/f").write_text("x")
     assert (tmp_path / "tenants/a/d/f").read_text() == "x"

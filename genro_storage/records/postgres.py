@@ -199,7 +199,9 @@ class PostgresRecordStore(RecordStore):
     async def _connection(self) -> AsyncIterator[Any]:
         pool = await self._pools.get()
         with self._translating():
-            connection = await pool.acquire(timeout=self.options.acquire_timeout)
+            # Where one is idle there is nothing to wait for, and a timer would cost more than taking it.
+            timeout = None if pool.get_idle_size() else self.options.acquire_timeout
+            connection = await pool.acquire(timeout=timeout)
         try:
             yield connection
         except StorageUnavailableError:
@@ -207,7 +209,7 @@ class PostgresRecordStore(RecordStore):
                 connection.terminate()  # whatever it is in the middle of, nobody else gets it
             raise
         finally:
-            await pool.release(connection)
+            await pool.release(connection, timeout=self.options.acquire_timeout)
 
     async def _connect(self) -> asyncpg.Pool:
         asyncpg = _driver()

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -156,7 +157,7 @@ class Workers:
         self._reset()
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of a blocking call.
+        """The result of a blocking call, which sees the context variables of its caller.
 
         Cancelled before a thread took it, it never runs; afterwards its end is awaited and the cancellation goes on, so
         that nothing works on behind the caller's back. `stoppable` also asks it to stop.
@@ -168,7 +169,7 @@ class Workers:
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.count, thread_name_prefix=self.name)
-            future = self._pool.submit(call)
+            future = self._pool.submit(copy_context().run, call)
         waiter = asyncio.wrap_future(future)
         try:
             return await asyncio.shield(waiter)

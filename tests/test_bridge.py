@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 
 import pytest
 
@@ -178,6 +179,21 @@ def test_workers_run() -> None:
     workers.close()
     assert asyncio.run(workers.run(max, 1, 2)) == 2
     workers.close()
+
+
+def test_workers_see_the_context_of_their_caller() -> None:
+    workers, tenant = Workers(1), ContextVar("tenant", default="nobody")
+
+    async def asked(name: str) -> str:
+        tenant.set(name)
+        return await workers.run(tenant.get)
+
+    async def both() -> list[str]:
+        return await asyncio.gather(asked("a"), asked("b"))
+
+    assert asyncio.run(both()) == ["a", "b"]
+    workers.close()
+
 
 
 def test_workers_wait_for_what_was_begun() -> None:

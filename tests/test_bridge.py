@@ -195,7 +195,6 @@ def test_workers_see_the_context_of_their_caller() -> None:
     workers.close()
 
 
-
 def test_workers_wait_for_what_was_begun() -> None:
     workers = Workers(1)
     begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -86,7 +85,7 @@ def _engine(
     elif single:
         pool = Threads(partial(worker, opened=landing.opened), flow, Width(1), notes=teller.listens)
     else:
-        many = width(options.concurrency, source.mount, target.mount, os.cpu_count() or 1)
+        many = width(options.concurrency, source.mount, target.mount)
         worker.slow = flow.slow = many.slow
         pool = Threads(worker, flow, many, notes=teller.listens)
     worker.tell = pool.note

@@ -12,7 +12,6 @@ from ..mount import Mount
 from .places import both_local
 
 FIRST, MOST = 8, 64
-LOCAL = 4
 BURST = 1.0
 """Seconds of bandwidth that an idle while may save up."""
 ROUND = 0.025
@@ -120,12 +119,16 @@ class Width:
             self._count_anew(now)
 
 
-def width(concurrency: int | str, source: Mount, target: Mount, cpus: int) -> Width:
-    """What `concurrency` means between these two."""
+def width(concurrency: int | str, source: Mount, target: Mount) -> Width:
+    """What `concurrency` means between these two.
+
+    Between local disks one thread begins: where all is in memory, two that pass the interpreter on at every system call
+    take twice the processor time and longer; where the disk is what is waited for, more follow.
+    """
     if isinstance(concurrency, int):
         return Width(concurrency)
     if both_local(source, target):
-        return Width(min(LOCAL, cpus), MOST)
+        return Width(1, MOST)
     most = min([MOST, *(limit for mount in (source, target) if (limit := connections(mount)) is not None)])
     return Width(min(FIRST, most), most)
 

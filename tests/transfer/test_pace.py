@@ -169,18 +169,17 @@ def test_t45_a_number_is_exact() -> None:
 
 def test_t45_where_it_begins_and_ends(tmp_path: Path) -> None:
     local, memory = local_mount("l", tmp_path / "l"), memory_mount()
-    begins = width("auto", memory, local, 16)
+    begins = width("auto", memory, local)
     assert (begins.now, begins._most) == (FIRST, MOST)
-    assert width("auto", local, local, 16).now == 4
-    assert width("auto", local, local, 2).now == 2
-    assert width(3, memory, local, 16).now == 3
+    assert width("auto", local, local).now == 1
+    assert width(3, memory, local).now == 3
 
     class Few(Options, frozen=True, kw_only=True):
         max_connections: int = 5
 
     few, store = objects("f")
     store.options = Few()
-    limited = width("auto", few, memory, 16)
+    limited = width("auto", few, memory)
     assert (limited.now, limited._most) == (5, 5)
 
 

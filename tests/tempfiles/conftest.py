@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from genro_storage.tempfiles import TempFileManager
+from tests.backends import local_tools
 
 ROOT = Path(__file__).parents[2]
 PRELUDE = """
@@ -109,7 +110,7 @@ def dead(base: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def descriptors() -> Callable[[], int]:
-    return lambda: len(os.listdir("/dev/fd"))
+    return local_tools.descriptors
 
 
 @pytest.fixture

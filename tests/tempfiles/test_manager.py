@@ -180,6 +180,7 @@ def test_an_unused_manager_makes_no_owner_directory(base: Path, owners: Callable
 def test_a_forgotten_manager_is_collected_with_its_files(
     base: Path, owners: Callable[[], set[str]], descriptors: Callable[[], int]
 ) -> None:
+    gc.collect()  # what other tests left
     before = descriptors()
     manager = TempFileManager(base)
     alive = weakref.ref(manager)

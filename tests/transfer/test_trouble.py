@@ -99,7 +99,7 @@ def test_t45_a_target_that_throttles_for_5_seconds(
     assert (report.files_copied, report.files_failed) == (120, 0)
     assert report.retries >= 8
     assert min(widths) <= 4  # half of the first eight
-    assert crew.width("auto", local, bucket[0], 2).now == 8
+    assert crew.width("auto", local, bucket[0]).now == 8
 
 
 def test_t34_what_is_throttled_for_too_long_fails_and_goes_the_next_time(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Future
+from contextlib import contextmanager
 from functools import lru_cache
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -78,21 +80,43 @@ class _Kept:
 # --- in the worker ---
 
 
-@lru_cache(maxsize=4)
-def _worker(errand: bytes) -> Worker:
-    """The worker of one transfer in this process; its mounts stay connected from batch to batch."""
-    told: Errand = pickle.loads(errand)
-    options = told.options
-    flow = Flow(options.buffer, bandwidth=told.bandwidth)
-    removal: Any = _Kept() if told.moving else None
-    return Worker(told.source, told.target, options, flow, removal, single=told.single)
+class _Post:
+    """One transfer in this process: its worker, whose mounts stay connected, and how many batches it does at once."""
+
+    def __init__(self, errand: bytes) -> None:
+        told: Errand = pickle.loads(errand)
+        options = told.options
+        removal: Any = _Kept() if told.moving else None
+        self._share = told.bandwidth
+        self._flow = Flow(options.buffer, bandwidth=told.bandwidth)
+        self._worker = Worker(told.source, told.target, options, self._flow, removal, single=told.single)
+        self._busy = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def batch(self) -> Iterator[Worker]:
+        """Every batch under way adds its share of the bandwidth to what the threads of this process have together."""
+        self._count(1)
+        try:
+            yield self._worker
+        finally:
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self._busy += more
+            if self._share is not None and self._busy:
+                self._flow.limit(self._share * self._busy)
+
+
+_post = lru_cache(maxsize=4)(_Post)
 
 
 def do_batch(errand: bytes, batch: bytes, again: bool) -> bytes:
     """Does some actions, one after the other; `again`: another worker may have done some of them."""
-    worker = _worker(errand)
     actions: list[Action] = pickle.loads(batch)
-    return pickle.dumps([_done(worker, action, again) for action in actions])
+    with _post(errand).batch() as worker:
+        return pickle.dumps([_done(worker, action, again) for action in actions])
 
 
 def _done(worker: Worker, action: Action, again: bool) -> Outcome:
@@ -116,14 +140,14 @@ class Remote:
     def __init__(
         self, errand: Errand, executor: Any, flow: Flow, *, removal: Removal | None = None, notes: bool = False
     ) -> None:
-        workers = _workers(executor, errand.options.concurrency)
+        workers, batches = _workers(executor, errand.options.concurrency)
         share = None if errand.bandwidth is None else errand.bandwidth / workers
         self._errand = packed(replace(errand, bandwidth=share))
         self._executor = executor
         self._flow = flow
         self._removal = removal
         self._notes = notes
-        self._most = PER_WORKER * workers
+        self._most = batches
         self._tries = errand.options.retries + 1
         self._todo: deque[Action] = deque()
         self._running: dict[Future[bytes], tuple[list[Action], int]] = {}
@@ -268,11 +292,14 @@ def _judge(mount: Mount) -> None:
         raise StorageConfigError(f"mount '{mount.name}' cannot be used by the workers of an executor: {reason}")
 
 
-def _workers(executor: Any, concurrency: int | str) -> int:
-    if isinstance(concurrency, int):
-        return concurrency
+def _workers(executor: Any, concurrency: int | str) -> tuple[int, int]:
+    """How many work at once, and how many batches are under way at most."""
     told = getattr(executor, "_max_workers", None)
-    return told if isinstance(told, int) and told > 0 else WORKERS
+    has = told if isinstance(told, int) and told > 0 else None
+    asked = concurrency if isinstance(concurrency, int) else None
+    workers = min((count for count in (has, asked) if count is not None), default=WORKERS)
+    # Where more stand idle, a batch that is to wait for its worker would find another one.
+    return workers, workers if has is not None and has > workers else PER_WORKER * workers
 
 
 def _size(action: Action) -> int:

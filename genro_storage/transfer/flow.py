@@ -179,6 +179,11 @@ class Flow:
         self.tick()
         self._moved.add(count)
 
+    def limit(self, bandwidth: float) -> None:
+        """From now on so many bytes per second, if there was a bandwidth at all."""
+        if self._bandwidth is not None:
+            self._bandwidth.rate = bandwidth
+
     def wait(self, seconds: float) -> None:
         """Waits, unless cancelled."""
         self._stop.wait(seconds)

@@ -42,7 +42,8 @@ class Bandwidth:
     """A token bucket of one second, empty at first: the first second is no faster than the others. Thread-safe."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = rate
+        self.rate = rate
+        """Bytes per second; whoever shares it may change it at any time."""
         self._clock = clock
         self._lock = threading.Lock()
         self._paid = clock()
@@ -52,7 +53,7 @@ class Bandwidth:
         """Takes `count` bytes; the seconds to wait until they are paid for."""
         with self._lock:
             now = self._clock()
-            self._paid = max(self._paid, now - BURST) + count / self._rate
+            self._paid = max(self._paid, now - BURST) + count / self.rate
             return max(0.0, self._paid - now)
 
 

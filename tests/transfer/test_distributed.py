@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +23,10 @@ from genro_storage.exceptions import (
     TransferCancelled,
 )
 from genro_storage.mount import Mount
-from genro_storage.transfer import distributed
+from genro_storage.transfer import distributed, flow
 from genro_storage.transfer.distributed import BATCH_FILES
 from genro_storage.transfer.flow import Flow
+from genro_storage.transfer.pace import Bandwidth
 
 from .conftest import local_mount, memory_mount
 from .test_events import Told
@@ -210,6 +212,43 @@ def test_bandwidth_is_divided(local: Mount, other: Mount, monkeypatch: pytest.Mo
         transfer.copy(at(local, "src"), at(other, "dst"), executor=threads, bandwidth=2 << 20)
     assert set(shares) == {1 << 20}
     assert time.monotonic() - begun > 0.7
+
+
+def test_threads_of_one_process_have_their_shares_together(
+    local: Mount, other: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads with half the bandwidth each owe as much time for two files as the whole bandwidth asks for."""
+    many(local, 2, 256 << 10)
+    both = threading.Barrier(2, timeout=60)
+    owed: list[float] = []
+
+    class Together(Flow):
+        """Counts only what both threads are at, and waits for nothing."""
+
+        def tick(self, count: int = 0) -> None:
+            if count:
+                both.wait()
+            super().tick(count)
+            if count:
+                both.wait()
+
+        def wait(self, seconds: float) -> None:
+            owed.append(seconds)
+
+    monkeypatch.setattr(distributed, "Flow", Together)
+    monkeypatch.setattr(flow, "Bandwidth", lambda rate: Bandwidth(rate, clock=lambda: 0.0))
+    with ThreadPoolExecutor(2) as threads:
+        transfer.copy(at(local, "src"), at(other, "dst"), executor=threads, bandwidth=128 << 10)
+    assert max(owed) == pytest.approx(4)
+
+
+@pytest.mark.parametrize(
+    ("has", "asked", "workers", "batches"),
+    [(4, "auto", 4, 8), (4, 8, 4, 8), (8, 2, 2, 2), (None, 3, 3, 6), (None, "auto", 8, 16)],
+)
+def test_a_bandwidth_is_divided_among_those_that_work(has: Any, asked: Any, workers: int, batches: int) -> None:
+    """Of more workers than are asked for, only so many get something to do."""
+    assert distributed._workers(SimpleNamespace(_max_workers=has), asked) == (workers, batches)
 
 
 # --- lost workers ---

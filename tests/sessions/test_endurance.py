@@ -321,9 +321,9 @@ def test_sweeping_many_sessions_holds_nobody(
 MANY = """
 import asyncio, gc, json, sys
 import psutil
-from genro_storage.sessions import SQLiteStorageBackend
+from genro_storage.sessions import StorageFactory
 
-path, count = sys.argv[1], int(sys.argv[2])
+kind, config, count = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 process = psutil.Process()
 
 async def rounds(store, count):
@@ -342,7 +342,7 @@ async def rounds(store, count):
             await store.delete_session(name)
 
 async def main():
-    store = SQLiteStorageBackend(path, conversation_limit=20, synchronous="OFF")
+    store = StorageFactory.create_storage_backend(kind, config | {"conversation_limit": 20})
     sizes = []
     for _ in range(4):
         await rounds(store, count // 4)
@@ -357,9 +357,11 @@ asyncio.run(main())
 
 @pytest.mark.soak
 @pytest.mark.timeout(6000)
-def test_memory_is_flat(tmp_path: Path, soak: Callable[[int], int]) -> None:
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_memory_is_flat(kind: str, tmp_path: Path, soak: Callable[[int], int]) -> None:
     """A million operations at full scale: the last quarter ends where the first one did, give or take 8 MiB."""
-    words = [sys.executable, "-c", MANY, str(tmp_path / "s.db"), str(max(8000, soak(1_000_000)))]
+    config = {"path": str(tmp_path / "s.db"), "synchronous": "OFF"} if kind == "sqlite" else {}
+    words = [sys.executable, "-c", MANY, kind, json.dumps(config), str(max(8000, soak(1_000_000)))]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     told = subprocess.run(words, capture_output=True, text=True, env=env, check=True)
     sizes = json.loads(told.stdout)

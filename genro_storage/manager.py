@@ -21,6 +21,7 @@ from .mount import Mount
 from .mountinfo import MountCheck, MountInfo, checked, told
 from .nodes import StorageNode
 from .specials import SpecialMounts
+from .urls import url_entry
 from .verbs.versions import Which
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class StorageManager(SpecialMounts):
         )
 
     def _url_mount(self, url: str) -> tuple[Mount, str, str]:
-        key, entry, path = table.url_entry(url)
+        key, entry, path = url_entry(url)
         with self._lock:
             self._refuse_closed()
             mount = self._url_mounts.get(key)

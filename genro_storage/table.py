@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 
@@ -16,7 +16,7 @@ from .backends.base import StorageBackend
 from .backends.build import built, fields_of, parsed
 from .backends.options import Context, Duration, Size, secrets_in, shown
 from .config import Config
-from .exceptions import StorageConfigError, StorageError, StoragePathError
+from .exceptions import StorageConfigError, StorageError
 from .limits import Limit, LimitedMount
 from .mount import Level, Mount
 from .retry import RetryPolicy
@@ -303,41 +303,3 @@ def _parents_first(entries: Mapping[str, Entry]) -> Iterator[str]:
 def redacted(mount: Mount) -> dict[str, Any]:
     """The options of a mount with every secret shown as ``***``."""
     return shown({key: value for key, value in fields_of(mount.backend.options).items() if value not in (None, "")})
-
-
-# URLs: an unnamed mount for each scheme and authority
-
-_LOCAL_SCHEMES = ("file", "local")
-
-
-def url_entry(url: str) -> tuple[str, Entry, str]:
-    """(key in the table, entry, path) for a URL; credentials come from the driver's own chain."""
-    try:
-        scheme, authority = urlsplit(url)[:2]
-    except ValueError as error:
-        raise StoragePathError(f"the URL is malformed: {error}") from None
-    path = url.split("://", 1)[1].removeprefix(authority)
-    if scheme in _LOCAL_SCHEMES:
-        if authority:
-            raise StoragePathError(f"a {scheme} URL names no host; a local file is written '{scheme}:///path'")
-        given = {"type": "local", "path": "/"}
-    elif scheme in ("s3", "s3a"):
-        given = {"type": "s3", "bucket": authority}
-    elif scheme in ("http", "https"):
-        given, path = {"type": "http", "base_url": f"{scheme}://{authority}/"}, _web_path(path)
-    else:
-        given = {"type": "fsspec", "url": f"{scheme}://{authority}/"}
-    if scheme not in _LOCAL_SCHEMES and not authority:
-        raise StorageConfigError(f"the URL {url!r} names no host or bucket")
-    name = f"{scheme}://{authority}"
-    entry = Entry(name, given["type"], given, "/", Level.delete, RetryPolicy(), False)
-    return name, entry, path
-
-
-def _web_path(path: str) -> str:
-    """The path that a web URL names; one that says more than a path is a `StoragePathError`."""
-    if "?" in path or "#" in path:
-        raise StoragePathError("a URL with '?' or '#' is no mere path; mount it: type http, the query in 'base_url'")
-    if "%2f" in path.lower():
-        raise StoragePathError("a URL with %2F has a '/' inside a name, which no path has")
-    return unquote(path, errors="surrogateescape")

@@ -132,15 +132,6 @@ def test_an_account_without_a_home_directory_has_no_home_mount(
     assert genro_storage.default_manager().get_mount_names() == ["local", "temp", "memory"]
 
 
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [("file://tmp/x", "names no host; a local file is written 'file:///path'"), ("s3://[b/x", "malformed")],
-)
-def test_a_url_that_means_no_place_is_refused(url: str, told: str) -> None:
-    with pytest.raises(StoragePathError, match=told):
-        StorageManager(urls=True).node(url)
-
-
 def test_builtin_mounts_may_stand_beside_others(no_default: Path) -> None:
     storage = StorageManager({"mounts": [{"name": "memory", "type": "local", "path": "."}], "builtin_mounts": True})
     assert storage.get_mount_names() == ["local", "home", "temp", "memory"]

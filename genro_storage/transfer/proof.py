@@ -71,10 +71,19 @@ class Proof:
                 by_checksum = self._reads_as(self.digests["sha256"])
         return self._copied(stat, by_checksum or self._by_source, self._size)
 
-    def judge_copy(self, stat: Stat) -> Copied:
-        """As `judge_target`, for bytes that the storage itself has moved and nobody here has seen."""
-        source, target, facts = self._job.source, self._job.target, self._facts
-        judge_unchanged(source, facts)
+    def judge_copy(self, stat: Stat, *, listed: bool = False) -> Copied:
+        """As `judge_target`, for bytes that the storage itself has moved and nobody here has seen.
+
+        `listed`: the facts of the source are those of a listing, which may leave out hashes.
+        """
+        source, target = self._job.source, self._job.target
+        judge_unchanged(source, self._facts)
+        if self._verify in ("size", "checksum") and self._facts.etag in stat.hashes.values():
+            # What the source is known by is a hash of what came: no other bytes, and no other number of them.
+            return self._copied(stat, self._verify == "checksum", self._facts.size or 0, server_side=True)
+        if listed and stat.hashes and self._verify == "checksum":
+            self._facts = _looked_at(source, self._facts)
+        facts = self._facts
         if self._verify != "none" and not facts.hashes.keys() & stat.hashes.keys():
             stat = target.mount.stat_file(target.path)  # a server that copies does not say how much it was
         with _removed_if_wrong(target, stat):
@@ -147,12 +156,18 @@ def judge_unchanged(source: Place, before: Stat, *, doubted: bool = False) -> No
         return
     if source.version is not None or (source.mount.features.if_match == "atomic" and not doubted):
         return
+    _looked_at(source, before)
+
+
+def _looked_at(source: Place, before: Stat) -> Stat:
+    """The facts of the source now; other ones than `before` → `StorageConflictError`."""
     after = source.mount.stat_file(source.path)
     facts: list[tuple[object, object]] = [(before.size, after.size), (before.etag, after.etag)]
     if None in facts[1]:  # an etag says more than the time, which a listing may tell otherwise
         facts.append((before.mtime, after.mtime))
     if any(None not in pair and pair[0] != pair[1] for pair in facts):
         raise fault(StorageConflictError, "the source was changed while it was read", source)
+    return after
 
 
 def same_bytes(source: Place, target: Place, flow: Flow) -> bool:

@@ -80,7 +80,8 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
         return None
     if not job.exact and not source.mount.features.real_dirs and _elsewhere(source.mount, target.mount):
         return None  # an object store would be asked about each object, only to say that it cannot
-    facts = job.facts if job.exact else source.mount.stat_file(source.path, version=source.version)
+    listed = not job.exact and _is_told(job, options)
+    facts = job.facts if job.exact or listed else source.mount.stat_file(source.path, version=source.version)
     how = replace(_kept_options(job, options, facts), source_match=None if source.version else facts.etag)
     tick = flow.tick if job.local else flow.tick_aside
     try:
@@ -90,7 +91,14 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
     except StorageCorruptedError:
         judge_unchanged(source, facts, doubted=True)
         raise
-    return Proof(job, options, flow, facts).judge_copy(stat)
+    return Proof(job, options, flow, facts).judge_copy(stat, listed=listed)
+
+
+def _is_told(job: Job, options: CopyOptions) -> bool:
+    """Whether a copy by the storage needs no more than the listing told: which state, and the rest goes along."""
+    source = job.source
+    by_etag = source.version is None and job.facts.etag is not None and source.mount.features.if_match == "atomic"
+    return by_etag and not source.mount.features.lists_mtime and _goes_along(options)
 
 
 def _elsewhere(source: Mount, target: Mount) -> bool:
@@ -199,8 +207,7 @@ def _tags(job: Job, options: CopyOptions) -> Mapping[str, str] | None:
 
 def _kept_options(job: Job, options: CopyOptions, facts: Stat) -> WriteOptions:
     """As `_write_options`, where the storage itself keeps what the options leave open."""
-    keep, how = options.preserve, _write_options(job, options, facts)
-    along = "mtime" in keep and "metadata" in keep  # else they are named, for the one goes where the other does
+    keep, how, along = options.preserve, _write_options(job, options, facts), _goes_along(options)
     return replace(
         how,
         content_type=None if "content_type" in keep and options.content_type is None else how.content_type,
@@ -209,8 +216,18 @@ def _kept_options(job: Job, options: CopyOptions, facts: Stat) -> WriteOptions:
     )
 
 
+def _goes_along(options: CopyOptions) -> bool:
+    """Whether metadata stays as it is, and with it a time that is kept there; else both are named."""
+    return "mtime" in options.preserve and "metadata" in options.preserve
+
+
 def _has_own_time(job: Job, facts: Stat) -> bool:
-    """Whether an object carries the time of its source, unlike the time of upload that listings tell."""
+    """Whether an object carries the time of its source, unlike the time of upload that listings tell.
+
+    Where they tell no other, that of an upload is the storage's own, and what it copies gets a new one.
+    """
+    if not job.source.mount.features.lists_mtime:
+        return True
     return not (job.exact or job.source.mount.features.real_dirs) and facts.mtime != job.facts.mtime
 
 

@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from .. import _staging
 from .._refusals import sentence
 from ..handles import Part
 from ..options import NetworkOptions
+from .exchange import exchanged
 
 NOT_SENT = (http.NewConnectionError, http.SSLError)
 """Errors of a request that never reached the server."""
@@ -25,7 +27,7 @@ PIECE = 256 * 1024
 
 
 class Answer(NamedTuple):
-    """A whole answer; header names in any case."""
+    """A whole answer; its headers are asked for by names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -42,6 +44,7 @@ class Web:
         parts = urlsplit(endpoint)
         self.endpoint = endpoint.rstrip("/")
         self.base = parts.path.rstrip("/")
+        self.host = parts.netloc.rpartition("@")[2]
         self.options = options
         self._settings = dict(settings)
         self._reset()
@@ -87,7 +90,7 @@ class Web:
         if body is not None:
             headers["Content-Length"] = str(len(body))
             sent = body if isinstance(body, bytes) and len(body) <= PIECE else pieces(body)
-        try:
+        with self._free():
             return self._connected().urlopen(
                 method,
                 self.base + target,
@@ -99,14 +102,35 @@ class Web:
                 decode_content=False,
                 pool_timeout=self.options.timeout,
             )
+
+    def send(self, method: str, target: str, headers: Mapping[str, str], body: Part | None = None) -> Answer:
+        """Sends one request and takes the whole answer."""
+        soon = self._soon(method, target, headers, body)
+        return whole(self.open(method, target, headers, body)) if soon is None else soon
+
+    def _soon(self, method: str, target: str, headers: Mapping[str, str], body: Part | None) -> Answer | None:
+        """As `send`, where a connection is open and there is next to nothing to send."""
+        if body is None:
+            sent = b""
+            if method not in ("GET", "HEAD", "DELETE"):
+                return None
+        elif isinstance(body, bytes) and len(body) <= PIECE:
+            sent, headers = body, {**headers, "Content-Length": str(len(body))}
+        else:
+            return None
+        named = {"Host": self.host, **headers}
+        with self._free():
+            found = exchanged(self._connected(), method, self.base + target, named, sent, self.options.timeout)
+        return None if found is None else Answer(*found)
+
+    @contextmanager
+    def _free(self) -> Iterator[None]:
+        try:
+            yield
         except http.EmptyPoolError as error:
             most = self.options.max_connections
             reason = f"all {most} connections are busy; close readers or raise 'max_connections'"
             raise StorageTimeoutError(reason) from error
-
-    def send(self, method: str, target: str, headers: Mapping[str, str], body: Part | None = None) -> Answer:
-        """Sends one request and takes the whole answer."""
-        return whole(self.open(method, target, headers, body))
 
     def close(self) -> None:
         """Closes idle connections; a later call opens new ones."""

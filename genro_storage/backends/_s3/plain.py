@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote_plus, urlsplit
 from urllib.request import getproxies
@@ -165,15 +166,22 @@ def signature(request: Request, who: Mapping[str, Any], region: str, payload: st
     lines = [f"{name}:{signed[name]}" for name in sorted(signed)]
     canonical = "\n".join([request.method, request.path, encoded(request.query), *lines, "", names, payload])
     scope = f"{now[:8]}/{region}/s3/aws4_request"
-    key = b"AWS4" + who["secret_access_key"].encode()
-    for word in scope.split("/"):
-        key = hmac.digest(key, word.encode(), "sha256")
+    key = _key(who["secret_access_key"], scope)
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     proof = hmac.digest(key, f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{digest}".encode(), "sha256").hex()
     credential = f"{who['access_key_id']}/{scope}"
     return added | {
         "Authorization": f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={proof}"
     }
+
+
+@lru_cache(8)
+def _key(secret: str, scope: str) -> bytes:
+    """What signs the requests of one day."""
+    key = b"AWS4" + secret.encode()
+    for word in scope.split("/"):
+        key = hmac.digest(key, word.encode(), "sha256")
+    return key
 
 
 # --- answers ---

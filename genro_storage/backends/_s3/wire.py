@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlsplit
 from xml.sax.saxutils import escape, unescape
@@ -100,8 +102,8 @@ class Wire:
         try:
             if "MultipartUpload" in request:
                 body = _listed(request["MultipartUpload"]["Parts"])
-            response = self._send(operation, request, {}, body)
-            return None if response is None else _answer(whole(response), operation)
+            reply = self._pool().send(*self._signed(operation, request, {}, body))
+            return _answer(reply, operation) if self._judged(reply, operation) else None
         finally:
             release()
 
@@ -117,8 +119,8 @@ class Wire:
             headers["if-match"] = quoted(if_match)
         release = self._connection.take_slot()
         try:
-            response = self._send("get_object", request, headers, b"")
-            if response is not None:
+            response = self._pool().open(*self._signed("get_object", request, headers, b""))
+            if self._judged(response, "get_object"):
                 reader = _Reader(response, start, end, release)
                 release = reader.close
                 reader.stat = described(told(response.headers))
@@ -140,10 +142,12 @@ class Wire:
     def _takes(self, request: Answer) -> bool:
         return self._open and UNCHANGED.fullmatch(request["Key"]) is not None
 
-    def _send(self, operation: str, request: Answer, headers: Mapping[str, str], body: Part) -> Any | None:
-        """The answer, its body still to be read."""
+    def _signed(
+        self, operation: str, request: Answer, headers: Mapping[str, str], body: Part
+    ) -> tuple[str, str, dict[str, str], Part | None]:
+        """Method, target, headers and body as they are sent."""
         connection, options = self._connection, self._connection.options
-        place = self._place = self._place or located(connection)
+        place = self._located()
         method, asked = _OPERATIONS[operation]
         query = asked | {name: str(request[word]) for word, name in _QUERY.items() if word in request}
         sent = {_SENT[word]: str(value) for word, value in request.items() if word in _SENT} | dict(headers)
@@ -159,20 +163,29 @@ class Wire:
                 payload = hashlib.sha256(body).hexdigest()
             sent |= signature(signed, connection.credentials(), place.region, payload)
         target = f"{below}?{encoded(query)}" if query else below
-        response = self._pool(place).open(method, target, sent, body if method in ("PUT", "POST") else None)
+        return method, target, sent, body if method in ("PUT", "POST") else None
+
+    def _judged(self, response: Any, operation: str) -> bool:
+        """Whether it is an answer; a refusal → `ClientError`. Of another region the client knows how to get there."""
         if response.status < 300:
-            return response
-        reply = whole(response)
+            return True
+        reply = response if isinstance(response, Reply) else whole(response)
         if reply.status < 400:
-            self._open = False  # another region: the client knows how to get there
-            return None
+            self._open = False
+            return False
         raise refused(reply, operation)
 
-    def _pool(self, place: Location) -> Web:
+    def _located(self) -> Location:
+        place = self._place
+        if place is None:
+            place = self._place = located(self._connection)
+        return place
+
+    def _pool(self) -> Web:
         if self._web is None:
             options = self._connection.options
             settings = {} if options.verify_tls else {"cert_reqs": "CERT_NONE", "assert_hostname": False}
-            self._web = Web(place.endpoint, options, settings)
+            self._web = Web(self._located().endpoint, options, settings)
         return self._web
 
 
@@ -221,11 +234,16 @@ def told(headers: Mapping[str, str]) -> Answer:
     if "content-length" in headers:
         answer["ContentLength"] = int(headers["content-length"])
     if "last-modified" in headers:
-        answer["LastModified"] = parsedate_to_datetime(headers["last-modified"])
+        answer["LastModified"] = _time(headers["last-modified"])
     answer["Metadata"] = {
         name[len(_META) :]: _utf8(value) for name, value in headers.items() if name.lower().startswith(_META)
     }
     return answer
+
+
+@lru_cache(64)  # what was uploaded together has the same second
+def _time(text: str) -> datetime:
+    return parsedate_to_datetime(text)
 
 
 def _utf8(value: str) -> str:

@@ -69,7 +69,7 @@ class Target(NamedTuple):
     def head(self) -> Stat | None:
         """Facts of what is there now, if anything is."""
         try:
-            answer = self.connection.run(self.connection.client.head_object(**self.request))
+            answer = self.connection.head(self.request)
         except ClientError as error:
             if status_of(error) == 404:
                 return None

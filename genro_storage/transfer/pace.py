@@ -60,8 +60,9 @@ class Bandwidth:
 class Width:
     """How many files go at once; one number if it is given, else one that follows the throughput. Thread-safe.
 
-    One more at a time, and after each quarter a look whether that brought more: if so it goes on, else it goes back
-    and rests. Half as many stay when the storage says that it is too much.
+    Twice as many at first, as long as a look shows that they bring more; then one more at a time, with a look after
+    each quarter: where that brought nothing, it goes back, rests, and begins again with what it sees meanwhile. Half as
+    many stay when the storage says that it is too much.
     """
 
     def __init__(self, first: int, most: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -73,7 +74,7 @@ class Width:
         self._lock = threading.Lock()
         self._base, self._rate = first, 0.0
         """The last number that was looked at, and what it brought."""
-        self._looking = True
+        self._looking = self._doubling = True
         self._rests_until = self._slowed = -math.inf
         self._begun = clock()
         self._files = self._work = 0
@@ -86,24 +87,35 @@ class Width:
             self._files += files
             self._work += size + files * FILE_COST
             now = self._clock()
+            if now < self._rests_until:
+                return
             if self._looking and self._files >= 2 * self.now and now - self._begun >= ROUND:
                 self._look(self._work / (now - self._begun), now)
                 self._count_anew(now)
-            elif not self._looking and self._files >= self.now / 2 and now >= self._rests_until:
-                self.now = min(self._most, self.now + 1)
-                self._looking = self.now >= min(self._most, self._base * 1.25 + 1)
+            elif not self._looking and self._files >= self.now / 2:
+                self._grow()
                 self._count_anew(now)
+
+    def _grow(self) -> None:
+        # What was begun by fewer is through when half as many files as go now are: only then a look tells of them.
+        goal = min(self._most, self._base * 2 if self._doubling else self._base * 1.25 + 1)
+        self._looking = self.now >= goal
+        if not self._looking:
+            self.now = int(goal) if self._doubling else self.now + 1
 
     def _look(self, rate: float, now: float) -> None:
         # Where all wait, a quarter more brings a quarter more; less than half of that is noise.
         enough = self._rate * (1 + 0.4 * (self.now / self._base - 1))
-        if rate > enough:
+        more, known = rate > enough, self._rate > 0
+        nothing = known and not more and (rate <= 1.1 * self._rate or not self._doubling)
+        self._doubling = self._doubling and more
+        if more:
             self._base, self._rate = self.now, rate
         else:
             self.now = self._base
-        if rate <= enough or self.now == self._most:
-            self._rests_until, self._rate = now + REST, 0.9 * self._rate  # who rests forgets
-        self._looking = False
+        self._looking = nothing or (known and self.now == self._most)
+        if self._looking:  # rest, and see what these bring meanwhile: all else may have changed
+            self._rests_until, self._rate = now + REST, 0.0
 
     def _count_anew(self, now: float) -> None:
         self._begun, self._files, self._work = now, 0, 0
@@ -115,7 +127,7 @@ class Width:
             if self._fixed or now - self._slowed < 1.0:
                 return
             self._base = self.now = max(1, self.now // 2)
-            self._rate, self._looking = 0.0, True
+            self._rate, self._looking, self._doubling = 0.0, True, False
             self._slowed, self._rests_until = now, now + 1.0
             self._count_anew(now)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -123,11 +124,44 @@ def test_t45_it_grows_while_that_brings_more() -> None:
     assert many.now == 64
 
 
-def test_t45_it_stays_where_more_brings_nothing() -> None:
+def test_t45_it_doubles_while_that_brings_more() -> None:
     clock = Clock()
     many = Width(8, 64, clock=clock)
-    rounds(many, clock, lambda width: 50 * min(width, 20), 100)
-    assert 15 <= many.now <= 26
+    seen = [8]
+    for _ in range(20):
+        clock.now += 0.03  # each file waits so long, whatever the others do
+        many.done(many.now, 0)
+        if many.now != seen[-1]:
+            seen.append(many.now)
+    assert seen == [8, 16, 32, 64]
+
+
+@pytest.mark.parametrize("enough", [8, 12, 20, 30])
+def test_t45_it_stays_where_more_brings_nothing(enough: int) -> None:
+    clock = Clock()
+    many = Width(8, 64, clock=clock)
+    seen = []
+    for _ in range(400):
+        rounds(many, clock, lambda width: 50 * min(width, enough), 1)
+        seen.append(many.now)
+    assert max(seen) <= 3 * enough
+    assert enough * 0.7 <= statistics.median(seen) <= enough * 1.25 + 1
+    assert enough * 0.7 <= min(seen[50:]) <= max(seen[50:]) <= 2 * enough  # what it tries now and then
+
+
+def test_t45_after_throttling_it_does_not_double_any_more() -> None:
+    clock = Clock()
+    many = Width(8, 64, clock=clock)
+    rounds(many, clock, lambda width: 50 * width, 20)
+    assert many.now > 16
+    clock.now += 2
+    many.slow()
+    before = many.now
+    for _ in range(100):
+        rounds(many, clock, lambda width: 50 * width, 1)
+        assert many.now <= before + 1
+        before = many.now
+    assert before > 40
 
 
 def test_t45_it_is_fast_where_each_file_waits() -> None:

@@ -92,12 +92,12 @@ class Checkpoints(Pruning):
         inc = state.thread.inc
         if checkpoint_id is None:
             found = await self._newest(state, 1)
-            return await self._envelope(thread_id, found[0]) if found else None
+            return (await _envelopes(thread_id, found))[0] if found else None
         known = await self.records.get(checkpoint_ids(inc), quoted(judged_id(checkpoint_id, "checkpoint_id")))
         record = (
             None if known is None or not known.data else await self.records.get(checkpoints(inc), known.data.decode())
         )
-        return None if record is None else await self._envelope(thread_id, record)
+        return None if record is None else (await _envelopes(thread_id, [record]))[0]
 
     async def list_checkpoints(self, thread_id: str, limit: int | None = 10) -> list[dict[str, Any]]:
         """The latest `limit` checkpoints (None: all), newest first, as `get_checkpoint` gives them."""
@@ -105,7 +105,7 @@ class Checkpoints(Pruning):
         state = await self.thread(judged_id(thread_id, "thread_id"))
         if state is None or limit == 0:
             return []
-        return [await self._envelope(thread_id, record) for record in await self._newest(state, limit)]
+        return await _envelopes(thread_id, await self._newest(state, limit))
 
     async def delete_checkpoint(self, thread_id: str, checkpoint_id: str) -> bool:
         """Removes a checkpoint and its writes; False when there is none."""
@@ -217,15 +217,19 @@ class Checkpoints(Pruning):
                 return found[::-1][:limit]
             window *= 4
 
-    async def _envelope(self, thread_id: str, record: Record) -> dict[str, Any]:
-        def envelope() -> dict[str, Any]:
-            stored = _stored_of(record.data)
-            return {
-                "checkpoint_id": stored.checkpoint_id,
-                "thread_id": thread_id,
-                "data": codec.decode(stored.data),
-                "metadata": codec.decode(stored.metadata),
-                "created_at": shown_time(stored.at),
-            }
 
-        return await aside(len(record.data) > HEAVY, envelope)
+async def _envelopes(thread_id: str, records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Checkpoints as they are shown; many of them, or large ones, are decoded in a thread."""
+    heavy = sum(len(record.data) for record in records) > HEAVY
+    return await aside(heavy, lambda: [_envelope(thread_id, record) for record in records])
+
+
+def _envelope(thread_id: str, record: Record) -> dict[str, Any]:
+    stored = _stored_of(record.data)
+    return {
+        "checkpoint_id": stored.checkpoint_id,
+        "thread_id": thread_id,
+        "data": codec.decode(stored.data),
+        "metadata": codec.decode(stored.metadata),
+        "created_at": shown_time(stored.at),
+    }

@@ -29,12 +29,15 @@ from .keys import (
     quoted,
 )
 from .models import pack
+from .shared import aside
 from .threads import Planned, Thread, ThreadState, values_of
 
 PAGE = 100
 AT_ONCE = 200
 """Checkpoints removed in one commit, with their values and what else changes."""
 _MOST = 950
+MANY = 1000
+"""Checkpoints of a thread that a thread of its own looks through, so that the event loop goes on."""
 
 Id = tuple[str, str]
 """Namespace and checkpoint id."""
@@ -52,6 +55,20 @@ class Found(NamedTuple):
 
     state: ThreadState
     header: Header
+
+
+class _Gone(NamedTuple):
+    """Checkpoints that go together, and what follows: who stays, the values that nobody needs, who loses its parent."""
+
+    ids: list[Id]
+    stay: dict[Id, Header]
+    dead: set[str]
+    orphans: list[Id]
+
+    @property
+    def changes(self) -> int:
+        """At most so many in the commit."""
+        return 3 * len(self.ids) + len(self.dead) + len(self.orphans)
 
 
 class Pruning(Graphs):
@@ -77,25 +94,32 @@ class Pruning(Graphs):
 
     async def drop_graphs(self, thread_id: str, chosen: Chosen) -> int:
         """Removes the checkpoints that `chosen` picks from all of a thread's, with their writes and lonely values."""
-        removed = 0
+        removed, version = 0, 0
+        stay: Mapping[Id, Header] = {}
         while True:
-            gone: list[Id] = []
+            gone: list[_Gone] = []
             memories: list[Change] = []
 
             async def plan(
-                state: ThreadState, conflicted: bool, gone: list[Id] = gone, memories: list[Change] = memories
+                state: ThreadState,
+                conflicted: bool,
+                gone: list[_Gone] = gone,
+                memories: list[Change] = memories,
+                known: tuple[int, Mapping[Id, Header]] = (version, stay),
             ) -> Planned | None:
-                headers = await self.headers(state)
-                gone[:] = _fitting(headers, sorted(set(chosen(headers)) & headers.keys())[:AT_ONCE])
+                headers = known[1] if state.version == known[0] else await self.headers(state)
+                gone[:] = await aside(len(headers) > MANY, _picked, headers, chosen)
                 if not gone:
                     return None
-                bump, changes = _dropped(state, headers, gone)
+                bump, changes = _dropped(state, headers, gone[0])
                 memories[:] = [one for one in changes if one.space == GARBAGE]
                 return bump, changes
 
-            if await self.put_in_thread(thread_id, plan, create=False) is None:
+            done = await self.put_in_thread(thread_id, plan, create=False)
+            if done is None:
                 return removed
-            removed += len(gone)
+            removed += len(gone[0].ids)
+            version, stay = done.state.version, gone[0].stay
             await self.collected(*memories)
 
     async def drop_runs(self, run_ids: Sequence[str]) -> int:
@@ -120,8 +144,7 @@ class Pruning(Graphs):
             orphans: list[str] = []
 
             async def plan(state: ThreadState, conflicted: bool, orphans: list[str] = orphans) -> Planned | None:
-                headers = await self.headers(state)
-                live = {digest for header in headers.values() for digest in header.digests}
+                live = await self.live(state)
                 space, after = blobs(state.thread.inc), ""
                 orphans.clear()
                 while len(orphans) < AT_ONCE and (found := await self.records.scan(space, after=after, limit=PAGE)):
@@ -203,51 +226,58 @@ class Pruning(Graphs):
                 await asyncio.sleep(0)  # a thread may have many
         return headers
 
+    async def live(self, state: ThreadState) -> set[str]:
+        """The digests of all values that a checkpoint of the thread has."""
+        headers = await self.headers(state)
+        return await aside(len(headers) > MANY, _digests, headers)
+
 
 def _these(picked: set[Id]) -> Chosen:
     return lambda headers: picked
 
 
-def _without(headers: Mapping[Id, Header], gone: Collection[Id]) -> tuple[dict[Id, Header], set[str], list[Id]]:
-    """What stays without these: the headers, the digests that nobody needs any more, those whose parent goes."""
-    lost = set(gone)
-    stay = {one: header for one, header in headers.items() if one not in lost}
-    live = {digest for header in stay.values() for digest in header.digests}
-    dead = {digest for one in lost for digest in headers[one].digests} - live
-    return stay, dead, [one for one, header in stay.items() if (one[0], header.parent) in lost]
-
-
-def _fitting(headers: Mapping[Id, Header], picked: list[Id]) -> list[Id]:
-    """As many of these as one commit can remove, the first at least."""
-    while len(picked) > 1:
-        _, dead, orphans = _without(headers, picked)
-        if 3 * len(picked) + len(dead) + len(orphans) <= _MOST:
-            break
+def _picked(headers: Mapping[Id, Header], chosen: Chosen) -> list[_Gone]:
+    """Of the chosen ones as many as one commit can remove, one at least; [] where none are left."""
+    picked = sorted(set(chosen(headers)) & headers.keys())[:AT_ONCE]
+    if not picked:
+        return []
+    while (gone := _without(headers, picked)).changes > _MOST and len(picked) > 1:
         picked = picked[: len(picked) // 2]
-    return picked
+    return [gone]
 
 
-def _dropped(state: ThreadState, headers: Mapping[Id, Header], gone: Sequence[Id]) -> Planned:
+def _without(headers: Mapping[Id, Header], ids: list[Id]) -> _Gone:
+    lost = set(ids)
+    stay = {one: header for one, header in headers.items() if one not in lost}
+    dead = {digest for one in ids for digest in headers[one].digests} - _digests(stay)
+    orphans = [one for one, header in stay.items() if (one[0], header.parent) in lost]
+    stay |= {one: replace(stay[one], parent=None) for one in orphans}
+    return _Gone(ids, stay, dead, orphans)
+
+
+def _digests(headers: Mapping[Id, Header]) -> set[str]:
+    """Of all values that these have."""
+    return {digest for header in headers.values() for slot in header.slots.values() for digest in slot.digests}
+
+
+def _dropped(state: ThreadState, headers: Mapping[Id, Header], gone: _Gone) -> Planned:
     """What removes these; values that do not fit the commit are left to `collect`."""
     inc = state.thread.inc
-    stay, dead, orphans = _without(headers, gone)
     changes: list[Change] = []
-    for ns, checkpoint_id in gone:
+    for ns, checkpoint_id in gone.ids:
         header = headers[ns, checkpoint_id]
         changes.append(Delete(graph(inc, ns), quoted(checkpoint_id)))
         changes.append(left(graph_writes(inc, ns, checkpoint_id), SPACE))
         if header.run is not None:
             entry = in_run(inc, state.thread.thread_id, header)
             changes.append(Delete(entry.space, entry.key))
-    changes += [
-        Put(graph(inc, ns), quoted(name), pack(replace(headers[ns, name], parent=None))) for ns, name in orphans
-    ]
+    changes += [Put(graph(inc, ns), quoted(name), pack(gone.stay[ns, name])) for ns, name in gone.orphans]
     room = max(0, _MOST - len(changes))
-    changes += [Delete(blobs(inc), digest) for digest in sorted(dead)[:room]]
-    if len(dead) > room:
+    changes += [Delete(blobs(inc), digest) for digest in sorted(gone.dead)[:room]]
+    if len(gone.dead) > room:
         changes.append(left(values_of(state), VALUES))
     highest: dict[str, str] = {}
-    for (ns, checkpoint_id), header in stay.items():
+    for (ns, checkpoint_id), header in gone.stay.items():
         if header.body is not None:
             highest[ns] = max(checkpoint_id, highest.get(ns, ""))
     return replace(state.bump, highest=highest), changes

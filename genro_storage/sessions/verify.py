@@ -85,8 +85,7 @@ class Verifying(Upkeep, Pruning):
 
     async def _verify_thread(self, state: ThreadState, report: VerifyReport, repair: bool) -> None:
         name, space = state.thread.thread_id, blobs(state.thread.inc)
-        headers = await self.headers(state)
-        live = {digest for header in headers.values() for digest in header.digests}
+        live = await self.live(state)
         there: set[str] = set()
         after = ""
         while page := await self.records.scan(space, after=after, limit=PAGE):

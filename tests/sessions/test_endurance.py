@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import math
@@ -12,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,14 +149,14 @@ CALM = 0.05
 async def nothing() -> None: ...
 
 
+async def million() -> None:
+    for _ in range(1_000_000):
+        pass
+
+
 async def calm_of() -> float:
     """`CALM`, or as long as this machine takes now for what took a quiet one so long."""
-
-    async def turn() -> None:
-        for _ in range(1_000_000):
-            pass
-
-    return max(CALM, await watched(turn))
+    return max(CALM, await watched(million))
 
 
 async def stands_still(work: Callable[[], Any], tries: int = 10, before: Callable[[], Any] = nothing) -> float:
@@ -199,6 +200,65 @@ def test_large_messages_hold_nobody(opened: Opened) -> None:
         return await stands_still(talk)
 
     assert asyncio.run(all_of_it()) < 1
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Whatever else a process holds is looked through now and then by the thread that happens to run."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+async def longest_turn(work: Callable[[], Any]) -> float:
+    """Seconds of its own time that the loop's thread spent before others had their turn again, at the most."""
+    turns, loop, going = [time.thread_time()], asyncio.get_running_loop(), True
+
+    def turn() -> None:
+        turns.append(time.thread_time())
+        if going:
+            loop.call_later(0.001, turn)
+
+    loop.call_soon(turn)
+    await work()
+    going = False
+    turns.append(time.thread_time())
+    return max(after - before for before, after in itertools.pairwise(turns))
+
+
+MOST = 3000
+"""Checkpoints of one thread."""
+
+
+def test_pruning_many_checkpoints_holds_nobody() -> None:
+    """A store in memory answers at once: an await of it would never give others their turn."""
+    store = SessionStore(MemoryRecordStore())
+    saver = GenroCheckpointSaver(store)
+
+    async def all_of_it() -> list[float]:
+        """In parts of what is allowed."""
+        config: Any = {"configurable": {"thread_id": "graph", "checkpoint_ns": ""}}
+        for number in range(MOST):
+            await store.store_checkpoint("named", f"c{number}", {"n": number})
+            checkpoint: Any = empty_checkpoint() | {"id": str(uuid6()), "channel_values": {"n": number}}
+            config = await saver.aput(config, checkpoint, {"source": "loop"}, {"n": str(number + 1)})
+        with no_collections():
+            calm = max(CALM, await longest_turn(million))
+            return [
+                await longest_turn(work) / calm
+                for work in (
+                    lambda: store.list_checkpoints("named", None),
+                    lambda: store.prune(["named"]),
+                    lambda: saver.aprune(["graph"]),
+                )
+            ]
+
+    turns = asyncio.run(all_of_it())
+    assert len(store.sync.list_checkpoints("named", None)) == len(list(saver.list(None))) == 1
+    assert max(turns) < 1, turns
+    store.sync.close()
 
 
 class WhereSerde(JsonPlusSerializer):

@@ -19,40 +19,54 @@ CREATE TABLE {schema}.records_meta (name text PRIMARY KEY, value bigint NOT NULL
 INSERT INTO {schema}.records_meta VALUES ('layout', {layout});
 """
 
-# First pass: judge, without a lock. A conflict is an answer, not an error, because errors fill the server's log.
-# Second pass: write, in the order of (space, key), so that two commits never wait for each other. Each statement judges
-# once more; if somebody came in between, all is undone and tried again.
+# The changes of one commit, or of many that have no record in common, in the order of (space, key), so that two calls
+# never wait for each other. It answers with a version for each, or with pairs: the place of each change whose `expect`
+# does not hold, from 1, and the version that is there; then nothing was written.
+# First it judges, without a lock. A conflict is an answer, not an error, because errors fill the server's log. Then it
+# writes, and each statement judges once more; if somebody came in between, all is undone and tried again.
 # What must be absent and is not written is inserted and deleted: only the unique index holds off other inserters.
+# Only new records, or such of any version: one statement, since a statement costs more than a row.
 FUNCTION = """
-CREATE OR REPLACE FUNCTION {schema}.records_commit(
+CREATE OR REPLACE FUNCTION {schema}.records_commit_many(
     spaces text[], keys text[], kinds int[], expects bigint[], expiries bigint[], datas bytea[], moment bigint)
 RETURNS bigint[] LANGUAGE plpgsql AS $body$
 DECLARE
-    c record; actual bigint; result bigint[] := '{{}}'; made bigint;
+    c record; versions bigint[]; written bigint; refused bigint[];
 BEGIN
-    FOR c IN SELECT * FROM unnest(spaces, keys, expects) WITH ORDINALITY AS u(space, key, expect, i)
-            WHERE u.expect IS NOT NULL LOOP
-        SELECT version INTO actual FROM {schema}.records r
-            WHERE r.space = c.space AND r.key = c.key AND (r.expires_at IS NULL OR r.expires_at > moment);
-        IF coalesce(actual, 0) <> c.expect THEN
-            RETURN ARRAY[-c.i, coalesce(actual, 0)];
+    SELECT array_agg(ARRAY[j.i, j.actual]) INTO refused FROM (
+        SELECT u.i, u.expect, coalesce((SELECT version FROM {schema}.records r WHERE r.space = u.space
+                AND r.key = u.key AND (r.expires_at IS NULL OR r.expires_at > moment)), 0) AS actual
+            FROM unnest(spaces, keys, expects) WITH ORDINALITY AS u(space, key, expect, i)
+            WHERE u.expect IS NOT NULL OFFSET 0) AS j
+        WHERE j.actual <> j.expect;
+    IF refused IS NOT NULL THEN
+        RETURN refused;
+    END IF;
+    versions := ARRAY(SELECT nextval('{schema}.record_versions') FROM generate_series(1, cardinality(keys)));
+    IF 0 = ALL (kinds) AND (0 = ALL (expects)) IS NOT FALSE THEN
+        INSERT INTO {schema}.records AS r (space, key, version, expires_at, data)
+            SELECT * FROM unnest(spaces, keys, versions, expiries, datas)
+            ON CONFLICT (space, key) DO UPDATE
+            SET version = excluded.version, expires_at = excluded.expires_at, data = excluded.data
+            WHERE r.expires_at <= moment OR (SELECT u.expect IS NULL
+                FROM unnest(spaces, keys, expects) AS u(space, key, expect) WHERE u.space = r.space AND u.key = r.key);
+        GET DIAGNOSTICS written = ROW_COUNT;
+        IF written < cardinality(keys) THEN
+            RAISE EXCEPTION 'a record came in between' USING ERRCODE = '{race}';
         END IF;
-    END LOOP;
-    FOR c IN SELECT * FROM unnest(spaces, keys, kinds, expects, expiries, datas)
-            AS u(space, key, kind, expect, expires_at, data) LOOP
-        made := 0;
-        IF c.kind = 0 THEN
-            made := nextval('{schema}.record_versions');
-            IF c.expect > 0 THEN
-                UPDATE {schema}.records r SET version = made, expires_at = c.expires_at, data = c.data
-                    WHERE r.space = c.space AND r.key = c.key AND r.version = c.expect;
-            ELSE
-                INSERT INTO {schema}.records AS r (space, key, version, expires_at, data)
-                    VALUES (c.space, c.key, made, c.expires_at, c.data)
-                    ON CONFLICT (space, key) DO UPDATE
-                    SET version = excluded.version, expires_at = excluded.expires_at, data = excluded.data
-                    WHERE c.expect IS NULL OR r.expires_at <= moment;
-            END IF;
+        RETURN versions;
+    END IF;
+    FOR c IN SELECT * FROM unnest(spaces, keys, kinds, expects, expiries, datas, versions)
+            AS u(space, key, kind, expect, expires_at, data, version) LOOP
+        IF c.kind = 0 AND c.expect > 0 THEN
+            UPDATE {schema}.records r SET version = c.version, expires_at = c.expires_at, data = c.data
+                WHERE r.space = c.space AND r.key = c.key AND r.version = c.expect;
+        ELSIF c.kind = 0 THEN
+            INSERT INTO {schema}.records AS r (space, key, version, expires_at, data)
+                VALUES (c.space, c.key, c.version, c.expires_at, c.data)
+                ON CONFLICT (space, key) DO UPDATE
+                SET version = excluded.version, expires_at = excluded.expires_at, data = excluded.data
+                WHERE c.expect IS NULL OR r.expires_at <= moment;
         ELSIF c.expect = 0 THEN
             INSERT INTO {schema}.records AS r VALUES (c.space, c.key, 0, NULL, '')
                 ON CONFLICT (space, key) DO UPDATE SET version = 0 WHERE r.expires_at <= moment;
@@ -63,20 +77,19 @@ BEGIN
             DELETE FROM {schema}.records r
                 WHERE r.space = c.space AND r.key = c.key AND (c.expect IS NULL OR r.version = c.expect);
         ELSE
-            made := c.expect;
             PERFORM FROM {schema}.records r
                 WHERE r.space = c.space AND r.key = c.key AND r.version = c.expect FOR SHARE;
         END IF;
         IF NOT FOUND AND c.expect IS NOT NULL THEN
             RAISE EXCEPTION 'a record came in between' USING ERRCODE = '{race}';
         END IF;
-        result := result || made;
     END LOOP;
-    RETURN result;
+    RETURN versions;
 END $body$;
 """
 
-CALL = "SELECT {schema}.records_commit($1, $2, $3, $4, $5, $6, $7)"
+ALONE = "SELECT pg_advisory_xact_lock(hashtext($1))"
+CALL = "SELECT {schema}.records_commit_many($1, $2, $3, $4, $5, $6, $7)"
 # Not to_regclass: in a transaction that waited for another one's tables its cache may say that there are none.
 HAS_TABLES = (
     "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -84,14 +97,14 @@ HAS_TABLES = (
 )
 HAS_FUNCTION = (
     "SELECT has_function_privilege(p.oid, 'EXECUTE') FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
-    "WHERE n.nspname = $1 AND p.proname = 'records_commit'"
+    "WHERE n.nspname = $1 AND p.proname = 'records_commit_many'"
 )
 
-GET = "SELECT data, version, expires_at FROM {schema}.records WHERE space = $1 AND key = $2"
+# OFFSET 0 keeps the planner from joining: it looks each record up by its key, however few it believes there are.
 GET_MANY = (
-    "SELECT u.i, r.space, r.key, r.data, r.version, r.expires_at FROM unnest($1::text[], $2::text[]) WITH ORDINALITY "
-    "AS u(space, key, i) JOIN {schema}.records r ON r.space = u.space AND r.key = u.key "
-    "WHERE r.expires_at IS NULL OR r.expires_at > $3"
+    "SELECT u.i, r.data, r.version, r.expires_at FROM unnest($2::text[], $3::text[]) WITH ORDINALITY "
+    "AS u(space, key, i) CROSS JOIN LATERAL (SELECT * FROM {schema}.records f WHERE f.space = u.space "
+    "AND f.key = u.key AND (f.expires_at IS NULL OR f.expires_at > $1) OFFSET 0) AS r"
 )
 FEW = 8
 """Records that are looked up by a statement with a line for each: half the work of a join for the server."""
@@ -130,7 +143,7 @@ REMOVE = (
 def get_few(schema: str, count: int) -> str:
     """As `GET_MANY`, of so many records; parameters: the moment, then space and key of each."""
     return " UNION ALL ".join(
-        f"SELECT {at}, space, key, data, version, expires_at FROM {schema}.records "
+        f"SELECT {at}, data, version, expires_at FROM {schema}.records "
         f"WHERE space = ${2 * at} AND key = ${2 * at + 1} AND (expires_at IS NULL OR expires_at > $1)"
         for at in range(1, count + 1)
     )

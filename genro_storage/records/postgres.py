@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -16,15 +16,15 @@ from ..exceptions import (
     StorageConfigError,
     StorageDriverError,
     StorageError,
-    StoragePermissionError,
-    StorageQuotaError,
     StorageSchemaError,
     StorageTimeoutError,
     StorageUnavailableError,
 )
 from . import _postgres_sql as sql
-from ._postgres_plain import Mismatch, commit_without_function
+from ._postgres_errors import AGAIN, NotSentError, translated
+from ._postgres_plain import commit_without_function
 from .base import Change, Check, Clock, Delete, Put, Record, RecordFeatures, RecordStore, conflict, now
+from .convoy import Convoy
 
 if TYPE_CHECKING:
     import asyncpg
@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ATTEMPTS = 4
 """Tries of a commit that PostgreSQL undid because of another one."""
-_AGAIN = {"40001", "40P01", sql.RACE}
+LINES = 2
+"""Batches of commits, and of reads, under way at once; more of them would be smaller."""
+COMMIT_BYTES = 256 << 10
+READ_KEYS = 256
+"""What travels in one batch; what is larger goes by itself."""
+CHANGE_BYTES = 256
+"""What a change weighs beside its data."""
 
 
 class PostgresOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,6 +65,14 @@ class PostgresOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError("pool_size is 1 or more, max_overflow 0 or more")
 
 
+class _Client(NamedTuple):
+    """What one event loop has of the database."""
+
+    pool: asyncpg.Pool
+    commits: Convoy[Sequence[Change], list[int]]
+    reads: Convoy[Sequence[tuple[str, str]], list[Record | None]]
+
+
 class PostgresRecordStore(RecordStore):
     """`url` and the options of `PostgresOptions`.
 
@@ -69,6 +83,7 @@ class PostgresRecordStore(RecordStore):
     name = "postgresql"
     features = RecordFeatures(durable=True, shared=True, snapshot_scan=True)
     durability = "the server's synchronous_commit"
+    outlasts = True
 
     def __init__(self, url: str, *, clock: Clock = now, **options: Any) -> None:
         super().__init__(clock=clock)
@@ -76,7 +91,7 @@ class PostgresRecordStore(RecordStore):
             self.options = PostgresOptions(url=url, **options)
         except (TypeError, ValueError) as error:
             raise StorageConfigError(f"postgresql: {error}") from None
-        names = ("GET", "GET_MANY", "SWEEP", "CALL", "LOCK", "VERSIONS", "INSERT", "UPSERT", "REMOVE")
+        names = ("GET_MANY", "SWEEP", "CALL", "LOCK", "VERSIONS", "INSERT", "UPSERT", "REMOVE")
         self._sql = {name: getattr(sql, name).format(schema=self.options.schema) for name in names}
         self._few = [sql.get_few(self.options.schema, count) for count in range(sql.FEW + 1)]
         self._scans = {
@@ -88,33 +103,37 @@ class PostgresRecordStore(RecordStore):
             for bounded in (False, True)
             for reverse in (False, True)
         }
-        self._pools: PerLoop[Any] = PerLoop(self._connect, _close)
+        self._clients: PerLoop[_Client] = PerLoop(self._connect, _close)
         self.has_function: bool | None = None
         """Whether commits call the installed function; None before the first use."""
 
     # --- calls ---
 
     async def _get(self, space: str, key: str) -> Record | None:
-        row = await self._read(lambda connection: connection.fetchrow(self._sql["GET"], space, key))
-        if row is None or (row[2] is not None and row[2] <= self.clock()):
-            return None
-        return Record(space, key, *row)
+        return (await self._get_many([(space, key)]))[0]
 
     async def _get_many(self, keys: Sequence[tuple[str, str]]) -> list[Record | None]:
         if not keys:
             return []
+        client = await self._clients.get()
+        return await client.reads.ask(keys, weight=len(keys))
+
+    async def _found(self, batch: Sequence[Sequence[tuple[str, str]]]) -> list[list[Record | None]]:
+        """What several `_get_many` asked for, by one statement."""
+        keys = batch[0] if len(batch) == 1 else [key for asked in batch for key in asked]
+        moment = self.clock()
+        words: Sequence[Any]
         if len(keys) <= sql.FEW:
-            statement, moment = self._few[len(keys)], self.clock()
-            words = [word for key in keys for word in key]
-            rows = await self._read(lambda connection: connection.fetch(statement, moment, *words))
+            statement, words = self._few[len(keys)], [word for key in keys for word in key]
         else:
-            statement, moment = self._sql["GET_MANY"], self.clock()
-            spaces, names = [space for space, _ in keys], [key for _, key in keys]
-            rows = await self._read(lambda connection: connection.fetch(statement, spaces, names, moment))
+            statement, words = self._sql["GET_MANY"], ([space for space, _ in keys], [key for _, key in keys])
         found: list[Record | None] = [None] * len(keys)
-        for row in rows:
-            found[row[0] - 1] = Record(*row[1:])
-        return found
+        for place, *facts in await self._read(lambda connection: connection.fetch(statement, moment, *words)):
+            found[place - 1] = Record(*keys[place - 1], *facts)
+        if len(batch) == 1:
+            return [found]
+        rest = iter(found)
+        return [[next(rest) for _ in asked] for asked in batch]
 
     async def _scan(self, space: str, after: str, until: str | None, limit: int | None, reverse: bool) -> list[Record]:
         statement = self._scans[until is not None, reverse]
@@ -123,42 +142,67 @@ class PostgresRecordStore(RecordStore):
         return [Record(space, *row) for row in rows]
 
     async def _commit(self, changes: Sequence[Change]) -> list[int]:
+        client = await self._clients.get()
+        names = {(change.space, change.key) for change in changes}
+        weight = sum(CHANGE_BYTES + (len(change.data) if type(change) is Put else 0) for change in changes)
+        return await client.commits.ask(changes, weight=weight, names=names, settle=True)
+
+    async def _committed(self, batch: Sequence[Sequence[Change]]) -> list[list[int] | BaseException]:
+        """What came of several commits that have no record in common, each whole or not at all."""
         # Code points order as their UTF-8 does: every commit locks in the same order.
-        order = sorted(range(len(changes)), key=lambda place: (changes[place].space, changes[place].key))
-        ordered = [changes[place] for place in order]
+        places = sorted(
+            (change.space, change.key, number, place)
+            for number, changes in enumerate(batch)
+            for place, change in enumerate(changes)
+        )
+        try:
+            told = await self._tried([batch[number][place] for *_, number, place in places])
+        except Exception as error:  # noqa: BLE001 - whoever asked gets it
+            if len(batch) == 1 or isinstance(error, StorageUnavailableError):
+                return [error] * len(batch)
+            return [(await self._committed([changes]))[0] for changes in batch]  # whose fault it is shows alone
+        if type(told[0]) is list:
+            return await self._without_refused(batch, [(*places[at - 1][2:], actual) for at, actual in told])
+        versions = [[0] * len(changes) for changes in batch]
+        for (*_, number, place), version in zip(places, told, strict=True):
+            versions[number][place] = _version(batch[number][place], version)
+        return [*versions]
+
+    async def _without_refused(
+        self, batch: Sequence[Sequence[Change]], refused: Sequence[tuple[int, int, int]]
+    ) -> list[list[int] | BaseException]:
+        """Commits again what nobody refused; `refused`: the commit, the place in it, and the version that is there."""
+        answers: dict[int, list[int] | BaseException] = {}
+        for number, place, actual in refused:
+            answers.setdefault(number, conflict(batch[number], place, actual))
+        rest = [number for number in range(len(batch)) if number not in answers]
+        if rest:
+            answers |= zip(rest, await self._committed([batch[number] for number in rest]), strict=True)
+        return [answers[number] for number in range(len(batch))]
+
+    async def _tried(self, changes: Sequence[Change]) -> list[Any]:
+        """What the function answers; tried again where others came in between."""
         for attempt in range(ATTEMPTS):
             try:
-                versions = await self._once(ordered)
-                break
+                return await self._once(changes)
             except Exception as error:
-                again = isinstance(error, _NotSentError) or getattr(error, "sqlstate", None) in _AGAIN
-                if not again or attempt == ATTEMPTS - 1:
+                if not isinstance(error, NotSentError) and getattr(error, "sqlstate", None) not in AGAIN:
                     raise
+                if attempt == ATTEMPTS - 1:
+                    if isinstance(error, StorageError):
+                        raise
+                    raise StorageUnavailableError(f"PostgreSQL undid the commit {ATTEMPTS} times") from error
+            if attempt:
                 await asyncio.sleep(0.01 * 2**attempt)
-        else:
-            raise AssertionError  # the last attempt raises
-        if versions and versions[0] < 0:
-            raise conflict(changes, order[-versions[0] - 1], versions[1])
-        result = [0] * len(changes)
-        for place, version in zip(order, versions, strict=True):
-            result[place] = version
-        return result
+        raise AssertionError  # the last attempt raises
 
-    async def _once(self, changes: Sequence[Change]) -> list[int]:
+    async def _once(self, changes: Sequence[Change]) -> list[Any]:
         async with self._connection() as connection:
             with self._translating(sent="commit"):
                 if not self.has_function:
-                    return await self._without_function(connection, changes)
-                answer: list[int] = await connection.fetchval(self._sql["CALL"], *_columns(changes), self.clock())
+                    return await commit_without_function(connection, self._sql, changes, self.clock())
+                answer: list[Any] = await connection.fetchval(self._sql["CALL"], *_columns(changes), self.clock())
                 return answer
-
-    async def _without_function(self, connection: Any, changes: Sequence[Change]) -> list[int]:
-        """Answers as the function does: of a mismatch the negative place and the version found."""
-        try:
-            return await commit_without_function(connection, self._sql, changes, self.clock())
-        except Mismatch as mismatch:
-            index, actual = mismatch.args
-            return [-1 - index, actual]
 
     async def sweep(self, limit: int = 500) -> int:
         moment = self.clock()
@@ -177,7 +221,7 @@ class PostgresRecordStore(RecordStore):
             pass
 
     async def close(self) -> None:
-        await self._pools.close()
+        await self._clients.close()
 
     # --- connections ---
 
@@ -197,7 +241,7 @@ class PostgresRecordStore(RecordStore):
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
-        pool = await self._pools.get()
+        pool = (await self._clients.get()).pool
         with self._translating():
             # Where one is idle there is nothing to wait for, and a timer would cost more than taking it.
             timeout = None if pool.get_idle_size() else self.options.acquire_timeout
@@ -211,7 +255,7 @@ class PostgresRecordStore(RecordStore):
         finally:
             await pool.release(connection, timeout=self.options.acquire_timeout)
 
-    async def _connect(self) -> asyncpg.Pool:
+    async def _connect(self) -> _Client:
         asyncpg = _driver()
         options = self.options
         with self._translating():
@@ -230,7 +274,11 @@ class PostgresRecordStore(RecordStore):
             except BaseException:
                 pool.terminate()
                 raise
-        return pool
+        return _Client(
+            pool,
+            Convoy(self._committed, lines=LINES, most=COMMIT_BYTES),
+            Convoy(self._found, lines=LINES, most=READ_KEYS),
+        )
 
     async def _prepare(self, connection: Any) -> None:
         """Makes what is missing, one process at a time, and no more: a role without rights may work here."""
@@ -238,7 +286,7 @@ class PostgresRecordStore(RecordStore):
         layout = await self._layout(connection)
         if layout is None:
             async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"genro_storage {schema}")
+                await connection.execute(sql.ALONE, f"genro_storage {schema}")
                 layout = await self._layout(connection)
                 if layout is None:
                     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
@@ -259,8 +307,11 @@ class PostgresRecordStore(RecordStore):
         return 0 if found is None else int(found)
 
     async def _install(self, connection: Any) -> None:
+        schema = self.options.schema
         try:
-            await connection.execute(sql.FUNCTION.format(schema=self.options.schema, race=sql.RACE))
+            async with connection.transaction():  # two at once would be refused
+                await connection.execute(sql.ALONE, f"genro_storage {schema}")
+                await connection.execute(sql.FUNCTION.format(schema=schema, race=sql.RACE))
             self.has_function = True
         except _driver().InsufficientPrivilegeError:
             pass
@@ -273,10 +324,10 @@ class PostgresRecordStore(RecordStore):
         except StorageError:
             raise
         except Exception as error:
-            known = _translated(error)
+            known = translated(error)
             if known is None:
                 raise
-            if sent and isinstance(known, StorageUnavailableError) and not isinstance(known, _NotSentError):
+            if sent and isinstance(known, StorageUnavailableError) and not isinstance(known, NotSentError):
                 text = f"the connection was lost while a commit was under way ({type(error).__name__})"
                 raise CommitOutcomeUnknownError(text, operation=sent) from error
             raise known from error
@@ -297,11 +348,18 @@ def _columns(changes: Sequence[Change]) -> tuple[object, ...]:
 _KINDS: dict[type, int] = {Put: sql.PUT, Delete: sql.DELETE, Check: sql.CHECK}
 
 
-async def _close(pool: Any) -> None:
+def _version(change: Change, version: int) -> int:
+    """What a commit returns of a change."""
+    if type(change) is Put:
+        return version
+    return change.expect if type(change) is Check else 0
+
+
+async def _close(client: _Client) -> None:
     try:
-        await asyncio.wait_for(pool.close(), 10)
+        await asyncio.wait_for(client.pool.close(), 10)
     except TimeoutError:
-        pool.terminate()
+        client.pool.terminate()
 
 
 def _driver() -> Any:
@@ -320,41 +378,3 @@ def _connection_class() -> type[Any]:
             return ""
 
     return Connection
-
-
-class _NotSentError(StorageUnavailableError):
-    """The connection was found broken before anything was sent."""
-
-
-_CLASSES: tuple[tuple[str, type[StorageError], str], ...] = (
-    ("08", StorageUnavailableError, "the connection to PostgreSQL was lost"),
-    ("57014", StorageTimeoutError, "PostgreSQL did not answer in time"),
-    ("57P", StorageUnavailableError, "PostgreSQL is starting or stopping"),
-    ("40", StorageUnavailableError, "PostgreSQL undid the transaction because of others"),
-    ("55P03", StorageTimeoutError, "somebody holds a lock"),
-    ("53300", StorageUnavailableError, "PostgreSQL has too many connections"),
-    ("53", StorageQuotaError, "PostgreSQL is out of disk or memory"),
-    ("28", StoragePermissionError, "PostgreSQL refuses the user or the password"),
-    ("42501", StoragePermissionError, "the user lacks a right in the database"),
-    ("25006", StoragePermissionError, "the database is read-only"),
-    ("3D000", StorageConfigError, "there is no such database"),
-)
-
-
-def _translated(error: Exception) -> StorageError | None:
-    """Our error for one of the driver's; None for what must be tried again or is a fault of ours."""
-    state = getattr(error, "sqlstate", None)
-    if state in _AGAIN:
-        return None
-    if state is not None:
-        for prefix, kind, meaning in _CLASSES:
-            if state.startswith(prefix):
-                return kind(f"{meaning} ({error})")
-        return StorageError(f"PostgreSQL: {error}")
-    if isinstance(error, TimeoutError):
-        return StorageTimeoutError("PostgreSQL did not answer in time")
-    if type(error).__name__ == "InternalClientError":  # the server's farewell arrived and was not looked at yet
-        return _NotSentError("the connection to PostgreSQL was lost")
-    if isinstance(error, OSError) or type(error).__name__ in ("InterfaceError", "ConnectionDoesNotExistError"):
-        return StorageUnavailableError(f"PostgreSQL cannot be reached ({type(error).__name__})")
-    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,23 +11,20 @@ from .._bridge import PerLoop
 from ..exceptions import (
     CommitOutcomeUnknownError,
     StorageConfigError,
-    StorageDriverError,
     StorageError,
-    StoragePermissionError,
-    StorageQuotaError,
     StorageSchemaError,
     StorageTimeoutError,
     StorageUnavailableError,
 )
 from . import _redis_scripts as scripts
-from .base import Change, Check, Clock, Put, Record, RecordFeatures, RecordStore, conflict, now
+from ._redis_client import BATCH, Asked, Client, driver, exchange, lost, translated
+from ._redis_wire import Command, Refusal, packed
+from .base import Change, Check, Clock, Delete, Put, Record, RecordFeatures, RecordStore, conflict, now
 
 PAGE = 1000
 OLDEST = 7
-APART = 16 << 10
-"""Bytes from which a value is sent as it is and not copied into the rest of its command."""
-
-Command = tuple[Any, ...]
+COMMAND_BYTES = 1 << 10
+"""What a command weighs beside its words."""
 
 
 class RedisOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,7 +70,7 @@ class RedisRecordStore(RecordStore):
             raise StorageConfigError(f"redis: {error}") from None
         self._prefix = f"{{{self.options.prefix}}}".encode()
         self._counter = self._prefix + b":rev"
-        self._pools: PerLoop[Any] = PerLoop(self._connect, _close)
+        self._clients: PerLoop[Client] = PerLoop(self._connect, _close)
 
     # --- calls ---
 
@@ -122,10 +118,12 @@ class RedisRecordStore(RecordStore):
         for change in changes:
             keys += [self._record(change.space, change.key), self._space(change.space)]
             words += _words(change)
-        versions = await self._script(scripts.COMMIT, keys, words, commit=True)
-        if versions[0] < 0:
-            raise conflict(changes, -versions[0] - 1, versions[1])
-        return [int(version) for version in versions]
+        version = await self._script(scripts.COMMIT, keys, words, commit=True)
+        if type(version) is list:
+            place, actual = version
+            raise conflict(changes, place - 1, actual)
+        given = {Put: int(version), Delete: 0}
+        return [change.expect if type(change) is Check else given[type(change)] for change in changes]
 
     async def approximate_count(self) -> int:
         """The keys of the whole database, of which a few are not records."""
@@ -133,10 +131,10 @@ class RedisRecordStore(RecordStore):
         return int(count)
 
     async def initialize(self) -> None:
-        await self._pools.get()
+        await self._clients.get()
 
     async def close(self) -> None:
-        await self._pools.close()
+        await self._clients.close()
 
     async def sweep(self, limit: int = 500) -> int:
         """Nothing: the server removes the expired by itself, and their names go when a scan meets them."""
@@ -166,14 +164,13 @@ class RedisRecordStore(RecordStore):
 
     async def _script(self, script: str, keys: Sequence[bytes], words: Sequence[Any], *, commit: bool = False) -> Any:
         """What a script answers; one that the server does not know any more is sent in full."""
-        redis = _driver()
         wait: list[Command] = []
         if commit and self.options.min_replicas:
             wait = [(b"WAIT", self.options.min_replicas, int(self.options.timeout * 800))]
         try:
             command = (b"EVALSHA", scripts.digest(script), len(keys), *keys, *words)
             answers = await self._call([command, *wait], sent=commit)
-        except redis.exceptions.NoScriptError:
+        except Refusal:
             answers = await self._call([(b"EVAL", script, len(keys), *keys, *words), *wait], sent=commit)
         if wait and answers[1] < self.options.min_replicas:
             text = f"the commit reached {answers[1]} of {self.options.min_replicas} replicas in time"
@@ -184,54 +181,46 @@ class RedisRecordStore(RecordStore):
         """The answers to commands that travel together; a lost answer to a commit that was `sent` is unknown."""
         if not commands:
             return []
+        asked = Asked(packed(commands), len(commands), sent)
         try:
-            return await self._call_once(commands, sent)
+            answers = await self._ask(asked)
         except StorageUnavailableError as error:
             if sent or isinstance(error, StorageTimeoutError):
                 raise
-        return await self._call_once(commands, sent)  # a read is done again on another connection
-
-    async def _call_once(self, commands: Sequence[Command], sent: bool) -> list[Any]:
-        pool = await self._pools.get()
-        connection = await self._taken(pool)
-        try:
-            answers = await _exchange(connection, commands)
-        except BaseException as error:
-            if not isinstance(error, _driver().exceptions.ResponseError):
-                await connection.disconnect(nowait=True)  # an answer that comes late must not be another's
-            known = translated(error)
-            if known is None:
-                raise
-            if sent and type(known) in (StorageUnavailableError, StorageTimeoutError):
-                text = f"the connection was lost while a commit was under way ({type(error).__name__})"
-                raise CommitOutcomeUnknownError(text, operation="commit") from error
-            raise known from error
-        finally:
-            await pool.release(connection)
+            answers = await self._ask(asked)  # a read is done again on another connection
+        for answer in answers:
+            if type(answer) is Refusal:
+                raise translated(answer) or answer
         return answers
 
-    async def _taken(self, pool: Any) -> Any:
-        """A connection that works, or the reason why there is none; nothing was sent yet."""
+    async def _ask(self, asked: Asked) -> list[Any]:
+        client = await self._clients.get()
+        weight = sum(map(len, asked.pieces)) + COMMAND_BYTES * asked.replies
+        if self.options.min_replicas and asked.sent:
+            weight = BATCH + 1  # it waits for the replicas, and nobody should wait for that
+        return await client.convoy.ask(asked, weight=weight, settle=asked.sent)
+
+    async def _carried(self, client: Client, batch: Sequence[Asked]) -> list[list[Any] | BaseException]:
+        """Sends all on one connection, then reads all."""
+        connection = await client.take()
+        count = sum(asked.replies for asked in batch)
         try:
-            connection = await pool.get_connection()
-            reader = getattr(connection, "_reader", None)
-            if reader is None or not reader.at_eof():  # the pool looks for answers left over, not for an end
-                return connection
-            try:
-                await connection.disconnect(nowait=True)
-                await connection.connect()
-                return connection
-            except BaseException:
-                await pool.release(connection)
-                raise
-        except Exception as error:
+            pieces = [piece for asked in batch for piece in asked.pieces]
+            answers = await exchange(connection, pieces, count, self.options.timeout)
+        except BaseException as error:
+            await connection.disconnect(nowait=True)  # an answer that comes late must not be another's
             known = translated(error)
             if known is None:
                 raise
-            raise known from error
+            known.__cause__ = error
+            return [lost(known) if asked.sent else known for asked in batch]
+        finally:
+            await client.leave(connection)
+        rest = iter(answers)
+        return [[next(rest) for _ in range(asked.replies)] for asked in batch]
 
-    async def _connect(self) -> Any:
-        redis = _driver()
+    async def _connect(self) -> Client:
+        redis = driver()
         options = self.options
         try:
             pool = redis.asyncio.BlockingConnectionPool.from_url(
@@ -240,30 +229,32 @@ class RedisRecordStore(RecordStore):
                 timeout=options.timeout,
                 socket_timeout=options.timeout,
                 socket_connect_timeout=options.timeout,
+                protocol=2,
                 # Its own retries would send a commit twice.
                 retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
             )
         except ValueError as error:
             raise StorageConfigError(f"redis: {error}") from None
+        client = Client(pool, self._carried)
         try:
-            await self._inspect(pool)
+            await self._inspect(client)
         except BaseException:
             await pool.disconnect()
             raise
-        return pool
+        return client
 
-    async def _inspect(self, pool: Any) -> None:
+    async def _inspect(self, client: Client) -> None:
         """What the server is like: too old, a replica, written by a newer release, forgetful."""
-        connection = await self._taken(pool)
+        connection = await client.take()
         try:
-            (info,) = await _exchange(connection, [(b"INFO", b"server", b"replication", b"persistence", b"memory")])
+            info = await self._told(connection, b"INFO", b"server", b"replication", b"persistence", b"memory")
             facts = dict(line.partition(":")[::2] for line in info.decode(errors="replace").splitlines())
             if int(facts.get("redis_version", "0").partition(".")[0]) < OLDEST:
                 raise StorageConfigError(f"Redis {facts.get('redis_version')} is too old, {OLDEST} is needed")
             if facts.get("role") == "slave":
                 raise StorageConfigError("this Redis server is a replica; records need the primary")
             key = self._prefix + b":layout"
-            (layout,) = await _exchange(connection, [(b"SET", key, scripts.LAYOUT, b"NX", b"GET")])
+            layout = await self._told(connection, b"SET", key, scripts.LAYOUT, b"NX", b"GET")
             if layout is not None and int(layout) > scripts.LAYOUT:
                 raise StorageSchemaError(f"prefix {self.options.prefix} has layout {int(layout)}")
             self._judge(facts, await self._settings(connection))
@@ -276,16 +267,21 @@ class RedisRecordStore(RecordStore):
                 raise
             raise known from error
         finally:
-            await pool.release(connection)
+            await client.leave(connection)
+
+    async def _told(self, connection: Any, *command: Any) -> Any:
+        (answer,) = await exchange(connection, packed([command]), 1, self.options.timeout)
+        if type(answer) is Refusal:
+            raise answer
+        return answer
 
     async def _settings(self, connection: Any) -> dict[str, str]:
         """Where the server tells them."""
         try:
-            (answer,) = await _exchange(connection, [(b"CONFIG", b"GET", b"appendfsync")])
-        except _driver().exceptions.ResponseError:
+            answer = await self._told(connection, b"CONFIG", b"GET", b"appendfsync")
+        except Refusal:
             return {}
-        pairs = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
-        return {name.decode(): value.decode() for name, value in pairs}
+        return {name.decode(): value.decode() for name, value in zip(answer[::2], answer[1::2], strict=True)}
 
     def _judge(self, facts: dict[str, str], settings: dict[str, str]) -> None:
         if facts.get("aof_enabled") == "1":
@@ -300,39 +296,6 @@ class RedisRecordStore(RecordStore):
         self.warnings = (f"maxmemory-policy {policy} removes records under their index",) if forgets else ()
 
 
-async def _exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
-    """Sends all, then reads all; the first error answer is raised after all were read."""
-    await connection.send_packed_command(packed(commands), check_health=False)
-    answers: list[Any] = []
-    refusal: Exception | None = None
-    for _ in commands:
-        try:
-            answers.append(await connection.read_response())
-        except _driver().exceptions.ResponseError as error:
-            refusal = refusal or error
-            answers.append(None)
-    if refusal is not None:
-        raise refusal
-    return answers
-
-
-def packed(commands: Sequence[Command]) -> list[bytes]:
-    """Commands in the protocol of Redis, together but for what is large; redis-py takes twice as long for it."""
-    pieces: list[bytes] = []
-    small: list[bytes] = []
-    for command in commands:
-        small.append(b"*%d\r\n" % len(command))
-        for word in command:
-            data = word if type(word) is bytes else str(word).encode()
-            if len(data) <= APART:
-                small.append(b"$%d\r\n%b\r\n" % (len(data), data))
-            else:
-                small.append(b"$%d\r\n" % len(data))
-                pieces += [b"".join(small), data]
-                small = [b"\r\n"]
-    return [*pieces, b"".join(small)]
-
-
 def _words(change: Change) -> list[Any]:
     """One change as the script takes it."""
     expect = b"" if change.expect is None else change.expect
@@ -342,37 +305,5 @@ def _words(change: Change) -> list[Any]:
     return [scripts.CHECK if type(change) is Check else scripts.DELETE, expect, key, b"", b""]
 
 
-async def _close(pool: Any) -> None:
-    await pool.disconnect(inuse_connections=True)
-
-
-def _driver() -> Any:
-    try:
-        import redis.asyncio
-        import redis.asyncio.retry
-        import redis.backoff
-    except ImportError as error:
-        raise StorageDriverError("redis needs redis-py: pip install 'genro-storage[redis]'") from error
-    return redis
-
-
-def translated(error: BaseException) -> StorageError | None:
-    """Our error for one of the driver's; None for what is no answer of a server."""
-    kinds = _driver().exceptions
-    known: tuple[tuple[Any, type[StorageError], str], ...] = (
-        (kinds.NoScriptError, StorageError, ""),
-        ((kinds.AuthenticationError, kinds.NoPermissionError), StoragePermissionError, "Redis refuses the user"),
-        (kinds.OutOfMemoryError, StorageQuotaError, "Redis is out of memory"),
-        (
-            (kinds.BusyLoadingError, kinds.ReadOnlyError, kinds.TryAgainError),
-            StorageUnavailableError,
-            "Redis is not ready",
-        ),
-        ((kinds.TimeoutError, asyncio.TimeoutError), StorageTimeoutError, "Redis did not answer in time"),
-        ((kinds.ConnectionError, OSError), StorageUnavailableError, "Redis cannot be reached"),
-        (kinds.ResponseError, StorageError, "Redis refuses"),
-    )
-    for kind, ours, meaning in known:
-        if isinstance(error, kind):
-            return ours(f"{meaning} ({type(error).__name__}: {error})") if meaning else None
-    return None
+async def _close(client: Client) -> None:
+    await client.pool.disconnect(inuse_connections=True)

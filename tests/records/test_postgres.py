@@ -118,6 +118,43 @@ def test_what_is_checked_is_held(store: PostgresRecordStore) -> None:
         assert (store.sync.get("held", "message") is not None) == added
 
 
+def test_what_many_tasks_commit_and_read_travels_together(
+    store: PostgresRecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the fault of one is nobody else's: a record that is there, and a time that no column holds."""
+    taken, trips = store._connection, []
+
+    def counted() -> object:
+        trips.append(1)
+        return taken()
+
+    async def use() -> None:
+        await store.commit([Put("crowd", "taken", b"")])
+        monkeypatch.setattr(store, "_connection", counted)
+        good = [[Put("crowd", f"{n:02}", b"%d" % n, expect=0), Put("crowd/x", f"{n:02}", b"")] for n in range(40)]
+        bad = [
+            [Put("crowd", "taken", b"", expect=0), Put("crowd/x", "no", b"")],
+            [Put("crowd", "odd", b"", None, 1 << 70)],
+        ]
+        answers = await asyncio.gather(*map(store.commit, [*good[:20], *bad, *good[20:]]), return_exceptions=True)
+        refused, odd = answers[20:22]
+        assert isinstance(refused, VersionConflictError)
+        assert (refused.index, refused.key) == (0, "taken")
+        assert isinstance(odd, Exception)
+        versions = [answer for answer in answers if isinstance(answer, list)]
+        assert len({version for pair in versions for version in pair}) == 80
+        records = await asyncio.gather(*(store.get("crowd", f"{n:02}") for n in range(40)))
+        assert [(record.data, record.version) for record in records if record] == [
+            (b"%d" % n, first) for n, (first, _) in enumerate(versions)
+        ]
+        assert len(trips) < 60  # and not 82
+
+    asyncio.run(use())
+    assert [record.key for record in store.sync.scan("crowd")] == [*(f"{n:02}" for n in range(40)), "taken"]
+    assert [record.key for record in store.sync.scan("crowd/x")] == [f"{n:02}" for n in range(40)]
+    store.sync.commit([Delete(space, f"{n:02}") for n in range(40) for space in ("crowd", "crowd/x")])
+
+
 # --- rights and schemas ---
 
 
@@ -129,7 +166,7 @@ def test_a_role_that_may_only_write_rows(postgres: Postgres) -> None:
     owner.sync.close()
     postgres.sql(
         f"""
-        DROP FUNCTION genro_storage.records_commit;
+        DROP FUNCTION genro_storage.records_commit_many;
         CREATE ROLE writer_{name} LOGIN PASSWORD '{postgres.password}';
         GRANT USAGE ON SCHEMA genro_storage TO writer_{name};
         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA genro_storage TO writer_{name};

@@ -18,9 +18,11 @@ from genro_storage.exceptions import (
     StorageSchemaError,
     StorageTimeoutError,
     StorageUnavailableError,
+    VersionConflictError,
 )
-from genro_storage.records.base import Put, RecordStore
-from genro_storage.records.redis import APART, RedisRecordStore, packed
+from genro_storage.records._redis_wire import APART, packed
+from genro_storage.records.base import Delete, Put, RecordStore
+from genro_storage.records.redis import RedisRecordStore
 from genro_storage.testing import RecordSuite
 from genro_storage.testing.record_words import FakeClock
 from tests.servers.process import HOST
@@ -110,14 +112,45 @@ def test_a_full_pool_is_waited_for_no_longer_than_told(redis_server: Redis) -> N
     store = RedisRecordStore(redis_server.url(), prefix="full", max_connections=1, timeout=1)
 
     async def use() -> None:
-        pool = await store._pools.get()
-        taken = await pool.get_connection()
+        client = await store._clients.get()
+        taken = await client.take()
         with pytest.raises(StorageUnavailableError):
             await store.get("s", "k")
-        await pool.release(taken)
+        await client.leave(taken)
         await store.get("s", "k")
 
     asyncio.run(use())
+
+
+def test_what_many_tasks_commit_and_read_travels_together(
+    store: RedisRecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the conflict of one is nobody else's."""
+
+    async def use() -> None:
+        await store.commit([Put("crowd", "taken", b"")])
+        client = await store._clients.get()
+        taken, trips = client.take, []
+
+        async def counted() -> object:
+            trips.append(1)
+            return await taken()
+
+        monkeypatch.setattr(client, "take", counted)
+        changes = [[Put("crowd", f"{n:02}", b"%d" % n, expect=0), Put("crowd/x", f"{n:02}", b"")] for n in range(40)]
+        changes.insert(20, [Put("crowd/x", "no", b""), Put("crowd", "taken", b"", expect=0)])
+        answers = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
+        refused = answers.pop(20)
+        assert isinstance(refused, VersionConflictError)
+        assert (refused.index, refused.key) == (1, "taken")
+        records = await asyncio.gather(*(store.get("crowd", f"{n:02}") for n in range(40)))
+        assert [record and record.data for record in records] == [b"%d" % n for n in range(40)]
+        assert [[record and record.version] * 2 for record in records] == answers
+        assert len(trips) < 20  # and not 81
+
+    asyncio.run(use())
+    assert len(store.sync.scan("crowd/x")) == 40
+    store.sync.commit([Delete(space, f"{n:02}") for n in range(40) for space in ("crowd", "crowd/x")])
 
 
 def test_a_cancelled_read_leaves_no_answer_for_others(store: RedisRecordStore) -> None:

@@ -17,6 +17,7 @@ from .job import Job
 from .opened import begun
 from .options import CopyOptions
 from .proof import CHUNK
+from .runs import Run, Runs
 
 if TYPE_CHECKING:
     from .staging import Staging
@@ -27,6 +28,8 @@ LARGE = 32 << 20
 """Bytes from which a file is moved in parts."""
 STREAMED = 2 * CHUNK
 """Bytes that a part takes in memory where the target takes its pieces as they come."""
+LONGEST = 64 << 20
+"""Bytes that one request brings at most, of several parts, where the target takes its pieces as they come."""
 
 
 def suits(job: Job, options: CopyOptions, facts: Stat) -> bool:
@@ -112,7 +115,9 @@ class Parts:
         self._follower = follower(self._verify, self._facts, writer, self._flow)
         if self._staging is not None:
             self._flow.tick_aside(self._staging.resumed)
-        todo = iter([start for start in range(0, size, writer.part_size) if start not in held])
+        starts = [start for start in range(0, size, writer.part_size) if start not in held]
+        longest = LONGEST if writer.one_pass else 0
+        todo = Runs(starts, writer.part_size, self._threads, longest, alone=self._begun is not None)
         crew = [
             thread("part", lambda: self._work(writer, todo))
             for _ in range(min(self._threads, -(-size // writer.part_size)) - 1)
@@ -146,17 +151,22 @@ class Parts:
         with self._lock:
             self._error = self._error or error
 
-    def _work(self, writer: PartWriter, todo: Iterator[int]) -> None:
-        while self._error is None:
-            with self._lock:
-                start = next(todo, None)
-            if start is None:
-                return
+    def _work(self, writer: PartWriter, todo: Runs) -> None:
+        while self._error is None and (starts := todo.take()):
             try:
-                self._tried(lambda at=start: self._part(writer, at))  # type: ignore[misc]
+                self._run(writer, starts)
                 self._followed()
             except Exception as error:  # noqa: BLE001 - the engine: the thread that called must hear of it
                 self._stop(error)
+
+    def _run(self, writer: PartWriter, starts: list[int]) -> None:
+        """Puts neighbouring parts. It has its memory before its connection: nobody waits for one who has the other."""
+        size = self._facts.size or 0
+        largest, end = min(writer.part_size, size - starts[0]), min(starts[-1] + writer.part_size, size)
+        streamed = writer.one_pass or largest > self._share
+        with self._flow.room(STREAMED if streamed else largest), closing(Run(end, self._opened)) as run:
+            for start in starts:
+                self._tried(lambda at=start: self._part(writer, at, run, streamed))  # type: ignore[misc]
 
     def _followed(self) -> None:
         if self._follower is not None:
@@ -181,39 +191,36 @@ class Parts:
                 self._flow.retried(error, attempt)
                 self._retry.wait(attempt - 1, error)
 
-    def _part(self, writer: PartWriter, start: int) -> None:
+    def _part(self, writer: PartWriter, start: int, run: Run, streamed: bool) -> None:
         end = min(start + writer.part_size, self._facts.size or 0)
         passed = 0
 
         def read() -> Iterator[bytes]:
             nonlocal passed
             begin = start
-            for chunk in self._chunks(start, end):
+            for chunk in self._chunks(run, start, end):
                 begin += len(chunk)
                 self._flow.tick(max(0, begin - passed - start))
                 passed = max(passed, begin - start)
                 yield chunk
 
-        streamed = writer.one_pass or end - start > self._share
-        with self._flow.room(STREAMED if streamed else end - start):
-            try:
-                receipt = writer.put(start, Ranged(end - start, read) if streamed else Held(read()))
-            except StorageError:
-                self._flow.untick(passed)
-                raise
+        try:
+            receipt = writer.put(start, Ranged(end - start, read) if streamed else Held(read()))
+        except StorageError:
+            self._flow.untick(passed)
+            raise
         if self._staging is not None and passed == end - start:
             self._staging.stored(start, receipt)
 
-    def _chunks(self, start: int, end: int) -> Iterator[bytes]:
-        with closing(self._opened(start, end)) as reader:
-            while start < end:
-                if self._error is not None:  # half a part must not pass for a whole one
-                    raise TransferCancelled("another part of this file failed")
-                chunk = reader.read(min(CHUNK, end - start))
-                if not chunk:
-                    return
-                start += len(chunk)
-                yield chunk
+    def _chunks(self, run: Run, start: int, end: int) -> Iterator[bytes]:
+        while start < end:
+            if self._error is not None:  # half a part must not pass for a whole one
+                raise TransferCancelled("another part of this file failed")
+            chunk = run.read(start, min(CHUNK, end - start))
+            if not chunk:
+                return
+            start += len(chunk)
+            yield chunk
 
     def _opened(self, start: int, end: int) -> BackendReader:
         source = self._source

@@ -35,6 +35,7 @@ from genro_storage.retry import RetryPolicy
 from genro_storage.testing import Fault, FaultPlan, FaultyBackend
 from genro_storage.transfer import TransferEvent, parallel
 from genro_storage.transfer.options import CopyOptions
+from genro_storage.transfer.runs import Run
 from tests.servers.azure import AzureEndpoint
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.gcs.server import GcsServer
@@ -441,8 +442,8 @@ def test_t8_a_stored_md5_is_held_against_parts(
 def damaged(chunks: Any) -> Any:
     """One bit of the second part is another."""
 
-    def read(self: parallel.Parts, start: int, end: int) -> Iterator[bytes]:
-        for number, chunk in enumerate(chunks(self, start, end)):
+    def read(self: parallel.Parts, run: Run, start: int, end: int) -> Iterator[bytes]:
+        for number, chunk in enumerate(chunks(self, run, start, end)):
             yield chunk[:-1] + bytes([chunk[-1] ^ 1]) if start == PART and number == 3 else chunk
 
     return read

@@ -74,9 +74,9 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     read = parallel.Parts._part
 
-    def spy(self: parallel.Parts, writer: Any, start: int) -> None:
+    def spy(self: parallel.Parts, writer: Any, start: int, *how: Any) -> None:
         seen.append(start)
-        read(self, writer, start)
+        read(self, writer, start, *how)
 
     monkeypatch.setattr(parallel.Parts, "_part", spy)
     return seen
@@ -325,8 +325,8 @@ def test_without_resume_nothing_is_left(
     stop = Stop(4)
     read = parallel.Parts._part
 
-    def count(self: parallel.Parts, writer: Any, start: int) -> None:
-        read(self, writer, start)
+    def count(self: parallel.Parts, writer: Any, start: int, *how: Any) -> None:
+        read(self, writer, start, *how)
         stop.left -= 1
 
     monkeypatch.setattr(parallel.Parts, "_part", count)

@@ -65,7 +65,8 @@ def judge_name(target: Place) -> None:
     try:
         normal = paths.normalise(target.path, target.mount.rules)
     except StoragePathError as error:
-        raise fault(StoragePathError, str(error), target, "write") from error
+        reason = error.message.removesuffix(f": {target.path!r}")
+        raise fault(StoragePathError, reason, target, "write") from error
     if normal != target.path:
         raise fault(StoragePathError, f"this name would become '{normal}'", target, "write")
 

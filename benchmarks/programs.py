@@ -68,9 +68,11 @@ def genro(work: str, width: int, source: str, target: str) -> None:
     options: dict[str, Any] = {"errors": "stop"}
     if width:
         options["concurrency"] = width
-    bucket = {"name": "s3", "type": "s3", "bucket": BUCKET, "endpoint": ENDPOINT, "region": "us-east-1"}
-    bucket |= {"access_key": KEYS["key"], "secret_key": KEYS["secret"]}
-    with StorageManager([bucket, {"name": "disk", "type": "local", "path": "/"}]) as storage:
+    mounts = [{"name": "disk", "type": "local", "path": "/"}]
+    if BUCKET:
+        bucket = {"name": "s3", "type": "s3", "bucket": BUCKET, "endpoint": ENDPOINT, "region": "us-east-1"}
+        mounts.append(bucket | {"access_key": KEYS["key"], "secret_key": KEYS["secret"]})
+    with StorageManager(mounts) as storage:
         move = storage.sync if work == "sync" else storage.copy
         report = move(_ours(source), _ours(target), **options)
         if not report.ok:

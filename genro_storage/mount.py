@@ -369,6 +369,10 @@ class Mount:
         """One file, moved by the storage itself; `UnsupportedOperation` if these two cannot."""
         self.judge(path, "copy")
         mine, theirs = self.backend, source.backend
+        try:  # as in `get`
+            return mine.copy_from(theirs, source_path, path, options, version=version, tick=tick)
+        except Exception as failed:  # noqa: BLE001 - a driver call: the guard translates
+            error = failed
 
         def copied() -> Stat:
             return mine.copy_from(theirs, source_path, path, options, version=version, tick=tick)
@@ -384,7 +388,7 @@ class Mount:
                 same = same_bytes(source.reader(source_path, version=version), self.reader(path), tick)
             return there if same else None
 
-        return self.guard.settled("copy", path, copied, ours)
+        return self.guard.again(error, "copy", path, copied, ours)
 
     def rename_from(self, source: Mount, source_path: str, path: str, options: WriteOptions = PLAIN) -> Stat:
         """A file or a directory in one step; `UnsupportedOperation` if these two cannot."""

@@ -184,7 +184,7 @@ def too_long(path: str, root: str, limits: Features) -> str | None:
 
 
 def _length(text: str) -> int:
-    return len(text.encode("utf-8", "surrogateescape"))
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
 
 
 def parent(path: str) -> str:

@@ -85,7 +85,7 @@ class WriteOptions(Struct, frozen=True, gc=False):
 
     `if_absent` and `if_match` (an etag) are judged at commit. `size`: the number of bytes to come, where known; the
     commit checks it. `mtime` POSIX seconds, `mode` permission bits: kept where the store can. `source_match`: the etag
-    that the source of a copy by the storage must have, judged where `if_match` is atomic.
+    that the source of a copy by the storage must have, judged where `if_match` is atomic and by local files.
     """
 
     if_absent: bool = False

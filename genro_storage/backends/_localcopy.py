@@ -8,7 +8,7 @@ import os
 from ..exceptions import StorageConflictError, UnsupportedOperation
 from ..types import Stat, WriteOptions
 from . import _kernel
-from ._localfile import LocalWriter, put_new
+from ._localfile import LocalWriter, etag, nanoseconds, put_new
 from ._nofollow import DIRECTORY, KIND, READ, REGULAR, Tree
 from .base import Tick
 
@@ -21,13 +21,17 @@ def copy_small(origin: Tree, source_path: str, tree: Tree, path: str, options: W
 
     The kernel's help costs twice as much as reading it and writing it.
     """
-    data = _read(origin, source_path)
-    if data is None:
+    found = _read(origin, source_path, options)
+    if found is None:
         return None
+    data, st = found
+    mtime = None
+    if options.mtime is not None:
+        mtime = st.st_mtime_ns if options.mtime == st.st_mtime else nanoseconds(options.mtime)
     at = None
     try:
         at, name = tree.locate(path)
-        stat = put_new(path, at, name, data, options)
+        stat = put_new(path, at, name, data, options, mtime)
     except FileNotFoundError:
         return None  # no directory yet
     finally:
@@ -36,36 +40,47 @@ def copy_small(origin: Tree, source_path: str, tree: Tree, path: str, options: W
     return stat
 
 
-def _read(tree: Tree, path: str) -> bytes | None:
-    """All of a small file, in one state of it; None for what else may be there."""
+def _read(tree: Tree, path: str, expected: WriteOptions) -> tuple[bytes, os.stat_result] | None:
+    """All of a small file, in one state of it, and its facts; None for what else may be there.
+
+    With the size and the etag that are `expected` one look is enough: what it is now it was all the time.
+    """
     at, fd = None, -1
+    size, match = expected.size, expected.source_match
+    before = None
     try:
         at, name = tree.locate(path)
         fd = os.open(name, READ, dir_fd=at)
-        st = os.fstat(fd)
-        size = st.st_size
-        if st.st_mode & KIND != REGULAR or size > SMALL or st.st_blocks * 512 < size:
+        if size is None or match is None:
+            before = os.fstat(fd)
+            size = before.st_size
+        if size > SMALL:
             return None
         data = os.pread(fd, size + 1, 0)
-        now = os.fstat(fd)
+        st = os.fstat(fd)
     except OSError:
         return None
     finally:
         tree.leave(at)
         if fd >= 0:
             os.close(fd)
-    if data and not size:
-        return None  # a file of /proc, which does not say how much it holds
-    if len(data) != size or now.st_mtime_ns != st.st_mtime_ns or now.st_size != size:
+    now = st.st_size
+    if st.st_mode & KIND != REGULAR or st.st_blocks * 512 < now or (data and not now):
+        return None  # a file of /proc does not say how much it holds
+    if len(data) != now or (match is not None and etag(st) != match) or (before is not None and _differ(before, st)):
         raise StorageConflictError(CHANGED, retryable=True)
-    return data
+    return data, st
+
+
+def _differ(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
 
 
 def copy_open(fd: int, st: os.stat_result, writer: LocalWriter, tick: Tick) -> Stat:
     """The open file `fd`, as `st` describes it, into a new file; the caller closes and discards."""
     copied = _kernel.copy_bytes(fd, writer.fd, st.st_size, tick)
     now = os.fstat(fd)
-    if copied < st.st_size or (now.st_size, now.st_mtime_ns) != (st.st_size, st.st_mtime_ns):
+    if copied < st.st_size or _differ(st, now):
         raise StorageConflictError(CHANGED, retryable=True)
     writer.wrote(copied)
     return writer.commit()

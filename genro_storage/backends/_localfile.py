@@ -86,11 +86,17 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> int:
 
 
 def put_new(
-    path: str, at: int | None, name: str, data: bytes | bytearray | memoryview, options: WriteOptions
+    path: str,
+    at: int | None,
+    name: str,
+    data: bytes | bytearray | memoryview,
+    options: WriteOptions,
+    mtime: int | None,
 ) -> Stat | None:
     """Writes a new file of default mode in the fewest steps there are: nameless, then linked.
 
-    None, and nothing changed, where something has the name already or the system has no nameless files.
+    `mtime` in nanoseconds; that of the options is not looked at. None, and nothing changed, where something has the
+    name already or the system has no nameless files.
     """
     try:
         if at is None:
@@ -105,8 +111,8 @@ def put_new(
         written = write_all(fd, data)
         if options.size is not None:
             check_size(options.size, written)
-        if options.mtime is not None:
-            os.utime(fd, ns=(time.time_ns(), nanoseconds(options.mtime)))
+        if mtime is not None:
+            os.utime(fd, ns=(time.time_ns(), mtime))
         st = os.fstat(fd)
         _kernel.name_open_file(fd, name, at)
         return described(path, st)

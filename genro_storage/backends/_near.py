@@ -17,13 +17,13 @@ class NearTree(Tree):
 
     def __init__(self, far: Tree) -> None:
         self.__dict__.update(far.__dict__)
-        self._far, self._thread = far, get_ident()
+        self._far, self._thread, self._follows = far, get_ident(), far.links == "follow"
         self._folder: str | None = None
         self._at = -1
 
     def locate(self, path: str, *, through: bool = False, make: bool = False) -> tuple[int | None, str]:
         folder, _, name = path.rpartition("/")
-        if through or make or ".." in path or not path or self.links == "follow" or get_ident() != self._thread:
+        if through or make or ".." in path or not path or self._follows or get_ident() != self._thread:
             return self._far.locate(path, through=through, make=make)
         if folder != self._folder:
             at = _kernel.open_directory(self.absolute(folder))

@@ -24,7 +24,9 @@ from ._localfile import (
     LocalReader,
     LocalWriter,
     described,
+    etag,
     locked,
+    nanoseconds,
     put_new,
     read_all,
     read_exactly,
@@ -35,7 +37,7 @@ from ._localparts import LocalParts, StagedFile, unfinished
 from ._near import NearTree
 from ._nofollow import KIND, LINK, Tree, base_directory, local_features, make_directory
 from ._staging import fitting
-from .base import PAGE, BackendEditor, StorageBackend, Tick, conflict, no_version, order
+from .base import PAGE, BackendEditor, StorageBackend, Tick, conflict, no_version, order, source_changed
 from .options import Context, Octal, Options
 
 _RULES = Rules(backslash=True, surrogates=True)
@@ -273,7 +275,8 @@ class LocalStorage(StorageBackend):
             # After a replacement another one is likely: a look spares a nameless file that could not be named.
             if self._replaced and os.access(name, os.F_OK, dir_fd=at):
                 return None
-            stat = put_new(path, at, name, data, options)
+            mtime = None if options.mtime is None else nanoseconds(options.mtime)
+            stat = put_new(path, at, name, data, options, mtime)
             self._replaced = stat is None
             return stat
         finally:
@@ -321,6 +324,8 @@ class LocalStorage(StorageBackend):
                 return stat
         fd, st = origin.open_file(source_path)
         try:
+            if options.source_match is not None and options.source_match != etag(st):
+                raise source_changed()
             writer = self.writer(path, options)
             try:
                 return copy_open(fd, st, writer, tick)

@@ -54,13 +54,16 @@ class Console:
         if not self.quiet:
             self._aside(_json({"note": local_names(text)}) if self.json else f"{PROGRAM}: {escaped(local_names(text))}")
 
-    def error(self, error: Exception, about: str = "") -> int:
-        """Tells of a failure and returns its exit code; `about` is the name it concerns, if the error does not say."""
+    def error(self, error: Exception, about: str = "", more: str = "") -> int:
+        """Tells of a failure and returns its exit code; `about` is the name it concerns, if the error does not say.
+
+        `more` ends the sentence, which an object does not need.
+        """
         code = exit_code(error)
         if self.json:
             self._aside(_json(error_facts(error, code, about)))
         else:
-            self._aside(f"{PROGRAM}: {escaped(about and about + ': ')}{escaped(sentence(error))}")
+            self._aside(f"{PROGRAM}: {escaped(about and about + ': ')}{escaped(sentence(error))}{more}")
             if self.verbose and error.__cause__ is not None:
                 cause = error.__cause__
                 self._aside(f"  caused by {type(cause).__name__}: {escaped(str(cause))}")

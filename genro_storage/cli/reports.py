@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import StorageError, StorageTransferError
+from ..exceptions import StorageError, StorageQuotaError, StorageTransferError
 from .console import Console, escaped, human_size
 from .failures import FAILED, OK, REFUSED, Refused, common_code, local_names
 
@@ -27,11 +29,13 @@ def tell(console: Console, report: TransferReport, *, every: bool = True) -> int
     for warning in report.warnings:
         if warning not in refusals:
             console.note(f"warning: {warning}")
-    for failure in report.failures:
+    told = [(failure, 0) for failure in report.failures] if console.json else list(_full_once(report.failures))
+    for failure, more in told:
         if _is_refusal(failure):
             console.error(refused(failure.error))
         elif every:
-            console.error(failure.error, "" if failure.error.path else failure.relpath)
+            untold = report.failed > len(report.failures)
+            console.error(failure.error, "" if failure.error.path else failure.relpath, _and_more(more, untold))
     if not console.quiet:
         console.result(escaped(local_names(report.sentence(human_size))), facts_of_report(report))
         if console.verbose and not console.json:
@@ -39,6 +43,28 @@ def tell(console: Console, report: TransferReport, *, every: bool = True) -> int
     if report.ok:
         return OK
     return common_code({REFUSED if _is_refusal(failure) else FAILED for failure in report.failures} or {FAILED})
+
+
+def _full_once(failures: Sequence[Failure]) -> Iterator[tuple[Failure, int]]:
+    """The failures, and how many more say the same: a storage that is full says so for each file that is left."""
+    same = Counter(_reason(failure.error) for failure in failures if isinstance(failure.error, StorageQuotaError))
+    for failure in failures:
+        if not isinstance(failure.error, StorageQuotaError):
+            yield failure, 0
+        elif count := same.pop(_reason(failure.error), 0):
+            yield failure, count - 1
+
+
+def _reason(error: StorageError) -> str:
+    """What an error says, without the place."""
+    return error.message.rpartition(": '")[0] or error.message
+
+
+def _and_more(count: int, untold: bool) -> str:
+    """`untold`: not all failures are known one by one."""
+    if not count:
+        return ""
+    return f", and {count:,} more file{'' if count == 1 else 's'} for the same reason{' at least' if untold else ''}"
 
 
 def _is_refusal(failure: Failure) -> bool:

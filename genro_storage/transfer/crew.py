@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -87,9 +88,19 @@ def _engine(
     else:
         many = width(options.concurrency, source.mount, target.mount)
         worker.slow = flow.slow = many.slow
-        pool = Threads(worker, flow, many, notes=teller.listens)
+        pool = _threads(landing, options, flow)(worker, flow, many, notes=teller.listens)
     worker.tell = pool.note
     return Engine(pool, options, report, flow, teller)
+
+
+def _threads(landing: Landing, options: CopyOptions, flow: Flow) -> type[Threads]:
+    """Between local disks the caller's thread does most of it, unless it must stay free for something else."""
+    free = options.concurrency != "auto" or options.bandwidth is not None or flow.watched
+    if free or sys.platform != "linux" or not both_local(landing.source.mount, landing.target.mount):
+        return Threads
+    from .turns import Turns
+
+    return Turns
 
 
 def _is_brief(landing: Landing, flow: Flow, teller: Teller) -> bool:

@@ -53,13 +53,13 @@ class Engine:
             plan: Iterator[Action] | None = self._looked_at(actions)
             while plan is not None or self._pool.under_way or self._results:
                 plan = None if plan is None else self._plan(plan)
+                if plan is None or not self._teller.counts or self._planned >= AHEAD:
+                    while self._results:
+                        self._settle(*self._results.popleft())
                 self._flow.poll()
                 if self._flow.cancelled:  # the first failure under errors="stop"
                     return
                 self._collect(planning=plan is not None)
-                if plan is None or not self._teller.counts or self._planned >= AHEAD:
-                    while self._results:
-                        self._settle(*self._results.popleft())
                 self._teller.pulse()
         except BaseException:
             self._flow.cancel()

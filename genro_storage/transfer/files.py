@@ -25,6 +25,7 @@ from .backup import Backup
 from .flow import Flow
 from .job import Copied, Job
 from .moving import Removal
+from .nearby import Nearby
 from .options import CopyOptions
 from .places import At, both_local, fault, near, same_place
 from .plan import EXISTING, Action
@@ -56,6 +57,10 @@ class Worker:
         self._skips = Skips(strategy, source.mount.features, target.mount.features)
         kept = options.backup
         self._backup = None if kept is None or isinstance(kept, str) else Backup(kept, flow)
+        self._takes_short_ways = (
+            self._local and not single and removal is None and Nearby.leads(self._source, self._target, options)
+        )
+        self._nearby: Nearby | None = None
         self.resume: Resume | None = None
         """What earlier runs have done and this one does, where that is remembered."""
         self.tell: Callable[[Action, Note], object] = lambda action, note: None
@@ -73,6 +78,8 @@ class Worker:
         with near(self._source) as source, near(self._target) as target:
             here = copy(self)
             here._source, here._target = source, target
+            if self._takes_short_ways:
+                here._nearby = Nearby(source, target, self._options, self._flow)
             for action in actions:
                 yield here._done(action, opened)
 
@@ -173,6 +180,8 @@ class Worker:
 
     def _file(self, action: Action, opened: BackendReader | None) -> Outcome:
         entry = action.entry
+        if self._nearby is not None and is_small(action) and (copied := self._nearby.copied(action)) is not None:
+            return Outcome(copied)
         job = Job(
             At(self._source.mount, entry.stat.path, self._source.version),
             self._landing(action),

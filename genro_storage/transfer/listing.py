@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
@@ -282,7 +281,7 @@ def planned(source: Listing, target: TargetListing, rules: Rules, later: Later |
         if later is not None:
             later.clear()
         for action in _at_once(actions(source.entries(by_level=True), target.again(), rules), later):
-            if _digest(action) not in done:
+            if acted is None or acted.digest(action) not in done:
                 yield _placed(action, target)
 
 
@@ -307,15 +306,16 @@ class _Acted:
     """The entries acted on, at 16 bytes each: a restart is rare and may cost more."""
 
     def __init__(self) -> None:
-        self._digests = bytearray()
+        from hashlib import blake2b  # brings a library that a copy between local disks does without
+
+        self._digests, self._hash = bytearray(), blake2b
 
     def add(self, action: Action) -> None:
-        self._digests += _digest(action)
+        self._digests += self.digest(action)
+
+    def digest(self, action: Action) -> bytes:
+        return self._hash(order(action.entry.stat), digest_size=16).digest()
 
     def known(self) -> frozenset[bytes]:
         digests = bytes(self._digests)
         return frozenset(digests[start : start + 16] for start in range(0, len(digests), 16))
-
-
-def _digest(action: Action) -> bytes:
-    return blake2b(order(action.entry.stat), digest_size=16).digest()

@@ -26,6 +26,8 @@ SYMLINK = "symlink"
 FILTERED = "filter"
 RAISED = "filter raised"
 BOTH = "the source is a file and a directory; the target holds one"
+AFTER = b"0"
+"""Added to a name: what comes no earlier than this is neither that name nor below it."""
 EXISTING = "the file exists and is not to be overwritten"
 
 
@@ -102,6 +104,15 @@ def actions(source: Iterable[Entry], target: Iterable[Entry], rules: Rules) -> I
         if other is not None and (entry is None or other.key <= entry.key):
             yield from plan.see_target(other, entry)
             other = next(there, None)
+        elif entry is not None and other is None and plan.is_plain(entry):
+            after = next(here, None)
+            if after is None or after.key >= entry.key + AFTER:
+                if not plan.is_within(entry.key):
+                    yield from plan.release(entry.key, of_source=True)
+                yield Action("copy", entry)
+            else:  # what stands below this name may decide about it
+                yield from plan.see_source(entry)
+            entry = after
         elif entry is not None:
             yield from plan.see_source(entry)
             entry = next(here, None)
@@ -134,6 +145,7 @@ class _Plan:
         """Files that only the target has and that may yet prove to stand where the source has a directory."""
         self._there: Entry | None = None
         self._names = _FoldedNames() if rules.folds else None
+        self._takes_all = not (rules.filters or rules.filter is not None or rules.folds)
 
     # --- the target's entries ---
 
@@ -166,6 +178,19 @@ class _Plan:
         return entry.key == other.key and entry.stat.is_symlink and self.rules.symlinks != "follow"
 
     # --- the source's entries ---
+
+    def is_plain(self, entry: Entry) -> bool:
+        """Whether it goes for sure, being a file, if nothing of the source is below its name, nor of the target."""
+        stat = entry.stat
+        return (
+            self._takes_all
+            and not (stat.is_dir or stat.is_symlink or stat.is_other or entry.error is not None or self._files)
+            and (self._there is None or self._there.key != entry.key)
+        )
+
+    def is_within(self, key: bytes) -> bool:
+        """Whether all that is held are directories that are known to hold something, this key among it."""
+        return all(one.below_source and key.startswith(one.prefix) for one in self.held)
 
     def see_source(self, entry: Entry) -> Iterator[Action]:
         """The next entry of the source."""

@@ -10,6 +10,8 @@ from contextlib import closing
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 from .flow import Flow, thread
 from .job import Copied
 from .pace import Width
@@ -21,19 +23,14 @@ FLUSH = 0.02
 """Seconds after which a thread hands over what it has, in the middle of a batch."""
 
 
-class Outcome:
+class Outcome(Struct):
     """What came of one action: the copy, or the error after so many attempts; `hashed`: bytes read to compare."""
 
-    __slots__ = ("attempts", "copied", "error", "hashed", "reason")
-
-    def __init__(
-        self, copied: Copied | None = None, error: BaseException | None = None, attempts: int = 1, reason: str = ""
-    ) -> None:
-        self.hashed = 0
-        self.copied = copied
-        self.error = error
-        self.attempts = attempts
-        self.reason = reason
+    copied: Copied | None = None
+    error: BaseException | None = None
+    attempts: int = 1
+    reason: str = ""
+    hashed: int = 0
 
 
 class Note(NamedTuple):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from ..exceptions import StorageError, StorageNotADirectoryError, StorageNotFoundError, StorageTransferError
 from ..types import Place
 from .crew import engine_for
-from .deletion import NOT_DELETED, Deletions, refusal
 from .engine import Engine
 from .events import Teller
 from .filters import Filters
@@ -23,11 +22,11 @@ from .moving import Removal
 from .options import CopyOptions
 from .places import below, placed
 from .plan import Action, Entry, actions
-from .purge import Purge
 from .report import TransferReport
 from .rules import rules_of
 
 if TYPE_CHECKING:
+    from .deletion import Deletions
     from .resume import Resume
 
 EMPTY = "the source is empty and the target is not; allow_empty_source=True deletes all the same"
@@ -66,7 +65,7 @@ class Tree:
         if deletes and first is None and there is not None and not self._options.allow_empty_source:
             self._refuse(EMPTY)
             return None
-        deletions = Deletions(self._teller.planned) if deletes else None
+        deletions = self._deletions() if deletes else None
         with nullcontext() if deletions is None else closing(deletions):
             engine = self._engine(removal)
             engine.run(self._actions(source, first, target, deletions))
@@ -139,10 +138,17 @@ class Tree:
         landing, options, report = self._landing, self._options, self._report
         return engine_for(landing, options, report, self._flow, self._teller, removal, self.resume)
 
-    # --- deletions, and what waited for them ---
+    # --- deletions, and what waited for them: their modules need more of the library than a copy does ---
+
+    def _deletions(self) -> Deletions:
+        from .deletion import Deletions
+
+        return Deletions(self._teller.planned)
 
     def _finish(self, engine: Engine, deletions: Deletions, target: TargetListing) -> StorageError | None:
         """Deletes only where everything was seen and nothing failed; then what waited for that goes."""
+        from .purge import Purge
+
         report, landing = self._report, self._landing
         purge = Purge(landing.source, landing.target, self._options, report, self._flow, self._teller)
         deleted = self._may_delete(deletions, target)
@@ -157,6 +163,8 @@ class Tree:
         return engine.first_error or second.first_error
 
     def _may_delete(self, deletions: Deletions, target: TargetListing) -> bool:
+        from .deletion import refusal
+
         report = self._report
         if not deletions:
             return False
@@ -169,6 +177,8 @@ class Tree:
         return True
 
     def _not_deleted(self, deletions: Deletions, target: TargetListing) -> None:
+        from .deletion import NOT_DELETED
+
         report = self._report
         if not target.complete:
             report.complete = False

@@ -11,7 +11,7 @@ import pytest
 from genro_storage.backends import _kernel, _localcopy
 from genro_storage.backends.local import LocalOptions, LocalStorage
 from genro_storage.exceptions import StorageConflictError, StoragePermissionError
-from genro_storage.types import WriteOptions
+from genro_storage.types import PLAIN, WriteOptions
 
 
 @pytest.fixture
@@ -124,3 +124,15 @@ def test_t32_a_small_file_that_changes_while_it_is_read(
         backend.copy_from(backend, "a", "b")
     assert caught.value.retryable
     assert os.listdir(base) == ["a"]
+
+
+@pytest.mark.parametrize("size", [10, 2 << 20])
+def test_a_source_that_is_not_what_was_asked_for_is_a_conflict(tmp_path: Path, size: int) -> None:
+    backend = LocalStorage(LocalOptions(path=str(tmp_path)))
+    stale = backend.put("f", b"x" * size, PLAIN).etag
+    now = backend.put("f", b"y" * (size + 1), PLAIN).etag
+    with pytest.raises(StorageConflictError):
+        backend.copy_from(backend, "f", "g", WriteOptions(size=size, source_match=stale))
+    assert not backend.has("g")
+    assert backend.copy_from(backend, "f", "g", WriteOptions(size=size + 1, source_match=now)).size == size + 1
+    assert backend.get("g")[0] == b"y" * (size + 1)

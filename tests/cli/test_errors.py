@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -15,6 +16,11 @@ from typing import Any
 
 import pytest
 
+from genro_storage.backends import _localfile
+from genro_storage.cli.console import Console
+from genro_storage.cli.reports import tell
+from genro_storage.exceptions import StorageQuotaError
+from genro_storage.transfer.report import KEPT_FAILURES, TransferReport
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.s3 import S3Endpoint
 
@@ -102,6 +108,42 @@ def test_mounts_are_shown_without_their_secrets(cli: Run, configured: Configure)
     assert line.split()[:3] == ["cloud", "s3", "readonly"]
     assert "secret_key=***" in line
     assert "very-secret" not in ran.out + cli("--json", "mounts").out + cli("-vv", "mounts").out
+
+
+# --- many files that fail alike ---
+
+
+def test_a_full_disk_is_told_once(cli: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one sentence with how many files it hit; other failures by each, and objects for a program all."""
+    (here / "src").mkdir()
+    for number in range(5):
+        (here / "src" / str(number)).write_text("x" * (1 + number))
+    write = _localfile.write_all
+
+    def full(fd: int, data: bytes) -> int:
+        if len(data) == 1:
+            return write(fd, data)
+        raise OSError(errno.EACCES if len(data) == 3 else errno.ENOSPC, "no")
+
+    monkeypatch.setattr(_localfile, "write_all", full)
+    ran = cli("cp", "-r", "src", "dst")
+    assert ran.code == 1
+    place = f"{here}/dst"
+    assert ran.err.splitlines() == [
+        f"genro-storage: No space left; free some and try again: '{place}/1', and 2 more files for the same reason",
+        f"genro-storage: Permission denied: '{place}/2'",
+    ]
+    objects = [json.loads(line) for line in cli("--json", "cp", "-r", "src", "dst").err.splitlines()]
+    assert [one["error"] for one in objects].count("StorageQuotaError") == 3
+    assert os.listdir(here / "dst") == ["0"]
+
+
+def test_more_failures_than_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    report = TransferReport("copy", "a:", "b:", "")
+    for number in range(KEPT_FAILURES + 1):
+        report.fail(str(number), "copy", StorageQuotaError("full: 'b:x'", mount="b", path="x"))
+    assert tell(Console(quiet=True), report) == 1
+    assert capsys.readouterr().err == "genro-storage: full: 'b:x', and 999 more files for the same reason at least\n"
 
 
 # --- paths ---

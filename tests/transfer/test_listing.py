@@ -151,6 +151,8 @@ def test_t21_names_the_target_cannot_hold(local: Mount, tmp_path: Path) -> None:
     assert all(isinstance(failure.error, StoragePathError) for failure in caught.value.report.failures)
     assert caught.value.report.files_failed == 3
     assert files(there) == {"dst/good": b"x"}
+    (told,) = [str(one.error) for one in caught.value.report.failures if one.relpath == "\udcff\udcfe"]
+    assert told == "text that is not valid Unicode in a path: 't:dst/\udcff\udcfe'"  # the path once
 
 
 def test_t25_a_folding_target(memory: Mount) -> None:

@@ -487,3 +487,13 @@ def test_hashes_are_only_true_ones(backend: S3Backend, small_parts: None) -> Non
 def test_encrypted_etags_are_no_hashes(answer: dict[str, str], true: bool) -> None:
     assert bool(hashes_of("c4ca4238a0b923820dcc509a6f75849b", answer)) is true
     assert not hashes_of("c4ca4238a0b923820dcc509a6f75849b-2", answer)
+
+
+def test_clients_share_what_aws_says_of_its_services() -> None:
+    """A client that reads it for itself costs twelve megabytes and a tenth of a second."""
+    options = {"region": "eu-west-1", "endpoint": "http://127.0.0.1:9", "access_key": "k", "secret_key": "s"}
+    one, other = (S3Backend(S3Backend.Options(bucket=name, **options)) for name in "ab")
+    with closing(one), closing(other):
+        first, second = one._connection.client, other._connection.client
+        assert first is not second
+        assert first.meta.service_model.metadata is second.meta.service_model.metadata

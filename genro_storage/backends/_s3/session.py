@@ -6,11 +6,13 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any
 
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
+from botocore.loaders import create_loader
 
 from .order import keep_order
 
@@ -26,9 +28,16 @@ class OneTrySession(AIOHTTPSession):  # type: ignore[misc]  # untyped library
         return session
 
 
+@cache
+def _models(data_path: str | None) -> Any:
+    """What AWS says of its services: megabytes that all clients have in common."""
+    return create_loader(data_path)
+
+
 async def connected(profile: str | None, config: Answer, keywords: Answer) -> Any:
     """A client with these settings of `botocore.config.Config` and arguments of `create_client`."""
     session = AioSession(profile=profile)
+    session.register_component("data_loader", _models(session.get_config_variable("data_path")))
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=timestamp)
     settings = AioConfig(**({"http_session_cls": OneTrySession} | config))
     client = await session.create_client("s3", config=settings, **keywords).__aenter__()

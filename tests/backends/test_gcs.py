@@ -54,17 +54,23 @@ LACKS = frozenset(
 
 @pytest.fixture
 def opened(gcs: GcsServer) -> Iterator[Open]:
-    """Makes backends over a new bucket (or `bucket=`); closes them."""
+    """Makes backends over a new bucket (or `bucket=`); closes them, and drops the new ones."""
     made: list[GcsBackend] = []
+    buckets: list[str] = []
 
     def make(*, versioning: bool = False, **keys: Any) -> GcsBackend:
-        bucket = keys.pop("bucket", None) or gcs.make_bucket(versioning=versioning)
+        bucket = keys.pop("bucket", None)
+        if bucket is None:
+            bucket = gcs.make_bucket(versioning=versioning)
+            buckets.append(bucket)
         made.append(GcsBackend(GcsOptions(**gcs.options(bucket) | keys)))
         return made[-1]
 
     yield make
     for backend in made:
         backend.close()
+    for bucket in buckets:
+        gcs.forget(bucket)
 
 
 @pytest.fixture

@@ -69,6 +69,11 @@ class AzureEndpoint:
             client.create_container(name)
         return name
 
+    def forget(self, container: str) -> None:
+        """Drop a container with all that it holds."""
+        with self.client() as client:
+            client.delete_container(container)
+
     def blobs(self, container: str) -> dict[str, bytes]:
         """What the container shows now: name → bytes."""
         with self.client() as client, client.get_container_client(container) as held:

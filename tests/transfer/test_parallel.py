@@ -78,6 +78,8 @@ def made(
 ) -> Iterator[Callable[[str, str], Mount]]:
     """Mounts by name and kind, each of a place of its own."""
     opened: list[StorageBackend] = []
+    buckets: list[str] = []
+    containers: list[str] = []
 
     def make(name: str, kind: str) -> Mount:
         backend: StorageBackend
@@ -88,9 +90,11 @@ def made(
         if kind == "s3":
             backend = S3Backend(S3Backend.Options(**seaweedfs.options(seaweedfs.make_bucket())))
         elif kind == "gcs":
-            backend = GcsBackend(GcsBackend.Options(**gcs.options(gcs.make_bucket())))
+            buckets.append(gcs.make_bucket())
+            backend = GcsBackend(GcsBackend.Options(**gcs.options(buckets[-1])))
         else:
-            options = azure_versions.options(azure_versions.make_container())
+            containers.append(azure_versions.make_container())
+            options = azure_versions.options(containers[-1])
             backend = AzureBackend(AzureBackend.Options(**{key: value for key, value in options.items() if value}))
         opened.append(backend)
         return Mount(name, backend)
@@ -98,6 +102,10 @@ def made(
     yield make
     for backend in opened:
         backend.close()
+    for bucket in buckets:  # these two servers live in this process
+        gcs.forget(bucket)
+    for container in containers:
+        azure_versions.forget(container)
 
 
 @pytest.fixture

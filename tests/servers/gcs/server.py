@@ -67,6 +67,14 @@ class GcsServer(HttpServer):
         self.store.make_bucket(name, {"versioning": {"enabled": versioning}}).access = access
         return name
 
+    def forget(self, bucket: str) -> None:
+        """Drop a bucket with all that it holds, finished or not: this process keeps the bytes."""
+        with self.store.lock:
+            self.store.buckets.pop(bucket, None)
+            for uploads in (self.uploads.open, self.xml.uploads):
+                for key in [key for key, upload in uploads.items() if upload.bucket == bucket]:
+                    del uploads[key]
+
     def bucket(self, name: str) -> Bucket:
         """The bucket itself: a test may change its `access`, or look at every generation it holds."""
         return self.store.bucket(name)

@@ -90,13 +90,19 @@ async def copied(source: RecordStore, inc: str, draft: Draft) -> None:
     """
     done: set[str] = set()
     while named := [one for one in await KINDS[draft.kind](draft.records, draft.name) if one not in done]:
+        waiting, size = list[Put](), 0  # most spaces have few records
         for space in reversed(named):
             after = ""
             while found := await source.scan(space.replace(draft.name, inc, 1), after=after, limit=SLICE):
-                await draft.add_all([Put(space, one.key, one.data, expires_at=one.expires_at) for one in found])
+                waiting += [Put(space, one.key, one.data, expires_at=one.expires_at) for one in found]
+                size += sum(len(one.data) for one in found)
+                if len(waiting) > MAX_CHANGES - SLICE or size > _MOST_BYTES:
+                    await draft.add_all(waiting)
+                    waiting, size = [], 0
                 after = found[-1].key
             done.add(space)
             await asyncio.sleep(0)  # a thread may have many, and a store may answer at once
+        await draft.add_all(waiting)
 
 
 async def disown_old(records: RecordStore) -> int:

@@ -12,7 +12,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from genro_storage import StorageError
 from genro_storage.records.base import RecordStore
 from genro_storage.records.memory import MemoryRecordStore
-from genro_storage.sessions import graphs
+from genro_storage.sessions import drafts, graphs
 from genro_storage.sessions.drafts import LEASE
 from genro_storage.sessions.langgraph import GenroCheckpointSaver
 from genro_storage.sessions.migrate import copy_session, copy_thread
@@ -104,8 +104,10 @@ def stride(records: RecordStore, soak: Callable[[int], int]) -> int:
 
 @pytest.fixture(autouse=True)
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten values are many here."""
+    """Ten values are many here, five records take two commits."""
     monkeypatch.setattr(graphs, "_MOST", 10)
+    monkeypatch.setattr(drafts, "SLICE", 3)
+    monkeypatch.setattr(drafts, "MAX_CHANGES", 5)
 
 
 @everywhere

@@ -23,6 +23,7 @@ from genro_storage.sessions.models import pack
 from genro_storage.sessions.store import SessionStore
 
 from .conftest import Opened
+from .noting import NotingRecordStore
 
 
 @dataclasses.dataclass
@@ -208,6 +209,28 @@ def test_pruning_leaves_no_lonely_value_and_no_dangling_link(saver: GenroCheckpo
     assert newest.checkpoint["channel_values"] == {"big": "29" * 2000, "kept": "k" * 2000}
     assert blob_count(records, saver, "t") == 2
     assert records.sync.scan("gc") == []
+
+
+def test_a_copy_takes_few_commits(records: RecordStore) -> None:
+    """Writes of each checkpoint have a space of their own, not a commit of their own."""
+    noting = NotingRecordStore(records)
+    saver = GenroCheckpointSaver(SessionStore(noting))
+    parent = None
+    for number in range(20):
+        parent = put(saver, "t", {"a": number}, parent)
+        saver.put_writes(got(saver, "t").config, [("a", number)], "task")
+    noting.calls.clear()
+    assert saver.store.sync.copy_thread("t", "copy")
+    assert noting.calls.count("commit") < 10
+    told = [
+        [(one.checkpoint["id"], one.pending_writes) for one in saver.list(config_of(name))] for name in ("t", "copy")
+    ]
+    assert len(told[0]) == 20
+    assert told[0] == told[1]
+
+
+def config_of(thread: str) -> Any:
+    return {"configurable": {"thread_id": thread, "checkpoint_ns": ""}}
 
 
 def test_delta_channels_keep_their_chain(saver: GenroCheckpointSaver) -> None:

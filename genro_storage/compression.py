@@ -177,9 +177,11 @@ class _Decompressed(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         try:
             data = self._plain.read(len(view))
-        except StorageError:
+        except (StorageError, MemoryError):
             raise
-        except Exception as error:
+        except Exception as error:  # each library tells damage in its own way; an error of the file has a number
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise StorageCorruptedError(f"the compressed data is damaged ({error})") from error
         view[: len(data)] = data
         return len(data)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
+import io
 import lzma
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ import lz4.frame
 import pytest
 
 from genro_storage import StorageManager, StorageNode
+from genro_storage.compression import decompressed
 from genro_storage.exceptions import StorageCorruptedError, StorageDriverError
 
 TEXT = "line one\nline two\n" * 20_000
@@ -94,3 +97,20 @@ def test_infer_without_a_known_suffix_is_plain(root: StorageNode) -> None:
     with (root / "f.txt").open("w", compression="infer") as file:
         file.write("plain")
     assert (root / "f.txt").read_bytes() == b"plain"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "the disk"), MemoryError()], ids=["disk", "memory"])
+@pytest.mark.parametrize("name", [*TOOLS, "zstd"])
+def test_what_is_no_damage_is_not_called_so(name: str, error: Exception) -> None:
+    """An error of the file below, or a lack of memory, is told as it is."""
+
+    class Failing(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: object) -> int:
+            raise error
+
+    with pytest.raises(type(error)) as caught, decompressed(io.BufferedReader(Failing()), name) as file:
+        file.read(1)
+    assert caught.value is error

@@ -365,6 +365,23 @@ def test_a_journal_that_fails_is_told(store: RecordStore) -> None:
     journal.close()
 
 
+def test_what_an_interruption_kept_from_being_written_goes_next(
+    store: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(changes: object) -> None:
+        raise KeyboardInterrupt
+
+    journal = Journal(store, period=60)
+    with journal.open(*COPY) as job:
+        job.commit("a", Done("1:e"))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(job, "_write", interrupted)
+            job.flush()
+    with journal.open(*COPY) as job:
+        assert "a" in job.done(["a"])
+    journal.close()
+
+
 def test_listing_and_forgetting(journal: Journal, store: RecordStore) -> None:
     old = journal.open("copy", "a", "b")
     old.stage(UPLOAD)

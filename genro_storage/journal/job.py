@@ -135,7 +135,7 @@ class Job:
         try:
             for start in range(0, len(changes), PAGE):
                 self._write(list(changes.values())[start : start + PAGE])
-        except Exception:
+        except BaseException:  # Ctrl-C, too: what is not written now goes with the next flush
             with self._lock:  # what is newer stays
                 self._waiting = {**changes, **self._waiting}
             raise

@@ -36,9 +36,11 @@ def quoted(etag: str) -> str:
 
 def metadata_of(given: Mapping[str, str]) -> tuple[dict[str, str], float | None]:
     """Plain metadata, and the time of last change that was kept among it."""
-    metadata = {key.lower(): decoded(value) for key, value in given.items()}
+    metadata = {key.lower(): decoded(value) if "=?" in value else value for key, value in given.items()}
+    if MTIME not in metadata:
+        return metadata, None
     try:
-        mtime = float(metadata.get(MTIME, "nan"))
+        mtime = float(metadata[MTIME])
     except ValueError:
         return metadata, None
     if not isfinite(mtime):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from .. import hashing
 from ..backends.base import BackendReader
@@ -31,8 +31,11 @@ class Proof:
         self._parted: Mapping[str, str] | None = None
         self.digests: Mapping[str, str] = {}
         """Hashes of all bytes that passed, after `judge_source`; those that the source says before."""
-        wanted = _hashes(self._verify, frozenset(facts.hashes), job.target.mount.features.hashes)
-        self._hashers = {name: hashing.new(name) for name in wanted}
+
+    @cached_property
+    def _hashers(self) -> dict[str, hashing.Hasher]:
+        asked = self._job.target.mount.features.hashes
+        return {name: hashing.new(name) for name in _hashes(self._verify, frozenset(self._facts.hashes), asked)}
 
     def add(self, data: bytes) -> None:
         """Some bytes went from the source to the target."""

@@ -77,7 +77,7 @@ def judge_name(target: Place) -> None:
 def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None:
     """The server or the kernel moves the bytes; None where these two cannot, or may not."""
     source, target = job.source, job.target
-    if not target.mount.can("copy_from") or not _alike(source.mount, target.mount):
+    if not _alike(source.mount, target.mount) or not target.mount.can("copy_from"):
         return None
     if not job.exact and not source.mount.features.real_dirs and _elsewhere(source.mount, target.mount):
         return None  # an object store would be asked about each object, only to say that it cannot

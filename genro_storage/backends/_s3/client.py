@@ -16,6 +16,7 @@ from msgspec import field
 
 from ...exceptions import StorageTimeoutError
 from .._objectwriter import check_process
+from .._slots import Slots
 from ..options import NetworkOptions, Secret
 from .plain import Plain
 
@@ -70,7 +71,7 @@ class Connection:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._slots = threading.BoundedSemaphore(self.options.max_connections)
+        self._slots = Slots(self.options.max_connections)
         self._client: Any = None
         self._loop: AbstractEventLoop | None = None
         self._fs: Any = None
@@ -296,8 +297,8 @@ class Connection:
 class Lease:
     """One connection's place, given back once, for use in one process."""
 
-    def __init__(self, slots: threading.BoundedSemaphore) -> None:
-        self._slots: threading.BoundedSemaphore | None = slots
+    def __init__(self, slots: Slots) -> None:
+        self._slots: Slots | None = slots
         self.pid = os.getpid()
 
     def give_back(self) -> None:

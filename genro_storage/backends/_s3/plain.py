@@ -166,9 +166,10 @@ def signature(request: Request, who: Mapping[str, Any], region: str, payload: st
     lines = [f"{name}:{signed[name]}" for name in sorted(signed)]
     canonical = "\n".join([request.method, request.path, encoded(request.query), *lines, "", names, payload])
     scope = f"{now[:8]}/{region}/s3/aws4_request"
-    key = _key(who["secret_access_key"], scope)
     digest = hashlib.sha256(canonical.encode()).hexdigest()
-    proof = hmac.digest(key, f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{digest}".encode(), "sha256").hex()
+    mac = _signer(who["secret_access_key"], scope).copy()
+    mac.update(f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{digest}".encode())
+    proof = mac.hexdigest()
     credential = f"{who['access_key_id']}/{scope}"
     return added | {
         "Authorization": f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={proof}"
@@ -176,12 +177,12 @@ def signature(request: Request, who: Mapping[str, Any], region: str, payload: st
 
 
 @lru_cache(8)
-def _key(secret: str, scope: str) -> bytes:
-    """What signs the requests of one day."""
+def _signer(secret: str, scope: str) -> hmac.HMAC:
+    """What signs the requests of one day, to be copied for each: `hmac.digest` gives the interpreter away."""
     key = b"AWS4" + secret.encode()
     for word in scope.split("/"):
         key = hmac.digest(key, word.encode(), "sha256")
-    return key
+    return hmac.new(key, digestmod="sha256")
 
 
 # --- answers ---

@@ -121,7 +121,8 @@ class Listing:
         troubles: list[Trouble] = []
         listed = _by_level if by_level else _walk
         for stat in listed(self._place.mount, path, troubles):
-            yield from self._failed(troubles, linked)
+            if troubles:
+                yield from self._failed(troubles, linked)
             entry = self._entry(stat, linked)
             if stat.is_dir and stat.is_symlink and self._follow:
                 yield from self._descended(entry, by_level, above)

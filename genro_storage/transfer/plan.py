@@ -190,7 +190,10 @@ class _Plan:
 
     def is_within(self, key: bytes) -> bool:
         """Whether all that is held are directories that are known to hold something, this key among it."""
-        return all(one.below_source and key.startswith(one.prefix) for one in self.held)
+        for one in self.held:  # noqa: SIM110 - asked for each file: a third of the time of `all`
+            if not (one.below_source and key.startswith(one.prefix)):
+                return False
+        return True
 
     def see_source(self, entry: Entry) -> Iterator[Action]:
         """The next entry of the source."""

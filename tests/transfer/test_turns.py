@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +243,15 @@ def test_keys_that_are_too_long_fail_in_our_words(local: Mount, tmp_path: Path) 
     assert (report.files_copied, report.files_failed) == (1, 1)
     assert "this storage holds 80 at most" in str(report.failures[0].error)
     assert [path.name for path in (tmp_path / target.path).iterdir()] == ["a"]
+
+
+def test_sleep_is_waiting_and_work_is_not() -> None:
+    watch = turns.Watch()
+    for _ in range(10):
+        time.sleep(0.005)
+    assert watch.waited(10)
+    assert not watch.waited(100)  # a sleep now and then is none for every other file
+    watch, until = turns.Watch(), time.thread_time() + 0.02
+    while time.thread_time() < until:
+        pass
+    assert not watch.waited(10)

@@ -17,7 +17,8 @@ import httpx
 
 from ..exceptions import StorageConfigError, StorageError, StoragePathError, StoragePermissionError
 from ._httpanswers import described, refusal, spanned, translate
-from .base import BackendReader, BytesReader, StorageBackend, conflict
+from ._portable import PortableBackend
+from .base import BackendReader, BytesReader, conflict
 from .options import Context, NetworkOptions, Secret
 
 MAX_REDIRECTS = 5
@@ -82,12 +83,11 @@ class PasswordKeys(HttpKeys, frozen=True, kw_only=True):
     password: Secret = Secret("")
 
 
-class HttpStorage(StorageBackend):
+class HttpStorage(PortableBackend):
     """A storage behind a base URL; subclasses say how files and directories are asked for."""
 
     def __init__(self, options: HttpKeys, context: Context, url: str, headers: Mapping[str, str] = {}) -> None:
-        super().__init__(options)
-        self.context = context
+        super().__init__(options, context)
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise StorageConfigError(f"{_shown(url)!r} is not an http or https URL with a host")
@@ -104,12 +104,8 @@ class HttpStorage(StorageBackend):
             headers={"Accept-Encoding": "identity", "User-Agent": "genro-storage"},
         )
 
-    def __reduce__(self) -> Any:
-        return _rebuilt, (type(self), self.options, self.context, self.root)
-
     def __copy__(self) -> Self:
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
+        twin = super().__copy__()
         twin._owns = False
         return twin
 
@@ -272,9 +268,3 @@ def _shown(url: str) -> str:
     """A URL without what only its owner should see."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _rebuilt(cls: type[HttpStorage], options: Any, context: Context, root: str) -> HttpStorage:
-    backend = cls(options, context)  # type: ignore[call-arg]
-    backend.root = root
-    return backend

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from fsspec.asyn import reset_lock
 from msgspec.structs import replace
 
 from ..exceptions import (
@@ -35,14 +33,15 @@ from ._fsspec import (
     span,
 )
 from ._fsspec_chain import base_of, file_system, kind_of, protocols
-from .base import BackendReader, BytesReader, StorageBackend, cut, no_version, order
+from ._portable import PortableBackend
+from .base import BackendReader, BytesReader, cut, no_version, order
 from .options import Context
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class FsspecBackend(StorageBackend):
+class FsspecBackend(PortableBackend):
     """A directory of an fsspec file system; links are followed wherever that follows them.
 
     A subclass for one protocol may override `kind`, `connect`, `base`, `described` and `translate`.
@@ -52,8 +51,7 @@ class FsspecBackend(StorageBackend):
     options: FsspecOptions
 
     def __init__(self, options: FsspecOptions, context: Context = Context()) -> None:  # noqa: B008 - immutable
-        super().__init__(options)
-        self.context = context
+        super().__init__(options, context)
         self._kind = kind = self.kind()
         self._base = self.base()
         self._connection = Connection(self.connect)
@@ -65,14 +63,6 @@ class FsspecBackend(StorageBackend):
             readonly=kind.readonly,
             max_segment=kind.max_segment,
         )
-
-    def __reduce__(self) -> Any:
-        return _rebuilt, (type(self), self.options, self.context, self.root)
-
-    def __copy__(self) -> Self:
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
 
     # --- what a subclass may know better ---
 
@@ -324,14 +314,3 @@ class FsspecBackend(StorageBackend):
             self._call(self.fs.rm_file, target)
         except Exception:  # noqa: BLE001 - a driver call after another failed: that failure is told
             pass
-
-
-def _rebuilt(cls: type[FsspecBackend], options: FsspecOptions, context: Context, root: str) -> FsspecBackend:
-    backend = cls(options, context)
-    backend.root = root
-    return backend
-
-
-if hasattr(os, "register_at_fork"):
-    # fsspec's own hook misses its lock, and another thread may have held it at the fork.
-    os.register_at_fork(after_in_child=reset_lock)

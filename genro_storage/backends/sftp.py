@@ -18,10 +18,11 @@ from ..exceptions import (
     StorageUnavailableError,
     UnsupportedOperation,
 )
+from ..paths import join
 from ..types import PLAIN, Features, Stat, Unfinished, WriteOptions
 from . import _ssh, _sshlogin
 from ._pool import Refused, ServerEditor, Session, survives
-from ._server import ServerStorage, below
+from ._server import ServerStorage
 from ._sshedit import COPY, SshEditor, Unknown, copy, free_space
 from ._sshparts import SftpParts, unfinished
 from .base import StorageBackend, no_version
@@ -193,7 +194,7 @@ class SftpBackend(ServerStorage):
 
     def symlink(self, path: str, target: str) -> None:
         """Makes a relative link; its target stays below the root of the mount, existing or not."""
-        goal = "/" + below(self.root, target)
+        goal = "/" + join(self.root, target)
         native = self._at(path)
         relative = os.path.relpath(goal, os.path.dirname(native))
         with self._session() as session:

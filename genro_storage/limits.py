@@ -9,7 +9,7 @@ from typing import Any
 
 from . import emulate
 from .backends.base import BackendEditor, BackendWriter, PartWriter, StorageBackend, Tick
-from .backends.handles import Part
+from .backends.handles import Part, PartsAround
 from .exceptions import StorageError, StorageQuotaError, UnsupportedOperation
 from .mount import Mount
 from .types import PLAIN, Stat, WriteOptions
@@ -160,32 +160,18 @@ class LimitedWriter:
         self._writer.discard()
 
 
-class LimitedParts:
+class LimitedParts(PartsAround):
     """Judges each part by the size that the file has with it at least."""
 
-    def __init__(self, mount: LimitedMount, path: str, writer: PartWriter) -> None:
-        self._mount, self._path, self._writer = mount, path, writer
-        self.token, self.part_size, self.one_pass = writer.token, writer.part_size, writer.one_pass
-
-    @property
-    def held(self) -> frozenset[int]:
-        return self._writer.held
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        return self._writer.digests
-
-    def reread(self, start: int, end: int) -> bytes | None:
-        return self._writer.reread(start, end)
+    def __init__(self, mount: LimitedMount, path: str, inner: PartWriter) -> None:
+        super().__init__(inner)
+        self._mount, self._path = mount, path
 
     def put(self, offset: int, data: Part) -> str:
         self._mount.admit(self._path, offset + len(data))
-        return self._writer.put(offset, data)
+        return super().put(offset, data)
 
     def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
-        stat = self._writer.commit(hashes)
+        stat = super().commit(hashes)
         self._mount.wrote(stat.size or 0)
         return stat
-
-    def discard(self) -> None:
-        self._writer.discard()

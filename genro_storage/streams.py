@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .backends.base import BackendEditor, BackendReader, BackendWriter, PartWriter
-from .backends.handles import Part
+from .backends.handles import Part, PartsAround
 from .exceptions import StorageUnavailableError
 from .retry import Guard
 from .types import Stat
@@ -89,32 +89,21 @@ class MountWriter:
         self._writer.discard()
 
 
-class MountParts:
+class MountParts(PartsAround):
     """A backend's part writer with context for errors; every call of it may be repeated."""
 
-    def __init__(self, guard: Guard, path: str, writer: PartWriter) -> None:
-        self._guard, self._path, self._writer = guard, path, writer
-        self.token, self.part_size, self.one_pass = writer.token, writer.part_size, writer.one_pass
-
-    @property
-    def held(self) -> frozenset[int]:
-        return self._writer.held
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        return self._writer.digests
+    def __init__(self, guard: Guard, path: str, inner: PartWriter) -> None:
+        super().__init__(inner)
+        self._guard, self._path = guard, path
 
     def reread(self, start: int, end: int) -> bytes | None:
-        return self._guard.call("write", self._path, self._writer.reread, start, end)
+        return self._guard.call("write", self._path, self._inner.reread, start, end)
 
     def put(self, offset: int, data: Part) -> str:
-        return self._guard.call("write", self._path, self._writer.put, offset, data)
+        return self._guard.call("write", self._path, self._inner.put, offset, data)
 
     def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
-        return self._guard.call("write", self._path, self._writer.commit, hashes)
-
-    def discard(self) -> None:
-        self._writer.discard()
+        return self._guard.call("write", self._path, self._inner.commit, hashes)
 
 
 class MountEditor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from email.utils import parsedate_to_datetime
 
 import httpx
@@ -19,48 +18,33 @@ from ..exceptions import (
     UnsupportedOperation,
 )
 from ..types import Stat
+from ._refusals import BY_STATUS, Meaning, meant, retry_after
 from .base import BackendReader, BytesReader, cut
 
-Meaning = tuple[type[StorageError], str]
-_BUSY: Meaning = (StorageUnavailableError, "the server is not able to answer now")
-_DENIED: Meaning = (StoragePermissionError, "the server denies it; check the credentials and what they may do")
-_BY_STATUS: dict[int, Meaning] = {
-    401: _DENIED,
-    403: _DENIED,
+_BY_STATUS: dict[int, Meaning] = BY_STATUS | {
     404: (StorageNotFoundError, "No such file or directory"),
     405: (UnsupportedOperation, "this server cannot do that here"),
     407: (StoragePermissionError, "the proxy asks for credentials"),
     408: (StorageTimeoutError, "the server waited too long for the request"),
     409: (StorageConflictError, "the server is in another state than the request needs"),
     410: (StorageNotFoundError, "No such file or directory any more"),
-    412: (StorageConflictError, "changed meanwhile: the etag is another one"),
     413: (StorageQuotaError, "too large for this server"),
     414: (StoragePathError, "the name is too long for this server"),
     423: (StorageConflictError, "locked by somebody else"),
-    429: _BUSY,
     501: (UnsupportedOperation, "this server cannot do that"),
     507: (StorageQuotaError, "the server's space is used up; free some and try again"),
 }
+_REFUSED: Meaning = (StorageError, "the server refuses the request")
 
 
 def refusal(response: httpx.Response) -> StorageError:
     """Our error for an answer that is none."""
     status = response.status_code
-    default: Meaning = _BUSY if status >= 500 else (StorageError, "the server refuses the request")
-    cls, message = _BY_STATUS.get(status, default)
+    cls, message = meant(_BY_STATUS.get(status), status) or _REFUSED
     error = cls(f"{message} (HTTP {status})")
     if error.retryable:
-        error.retry_after = _seconds(response.headers.get("Retry-After"))
+        error.retry_after = retry_after(response.headers)
     return error
-
-
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    if text.isdigit():
-        return float(text)
-    moment = timestamp(text)
-    return None if moment is None else max(0.0, moment - time.time())
 
 
 def timestamp(text: str | None) -> float | None:

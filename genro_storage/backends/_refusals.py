@@ -1,4 +1,4 @@
-"""Refusals of object stores: what errors keep of an answer, and the statuses by which all of them mean the same."""
+"""Refusals of servers: what errors keep of an answer, and the statuses by which all of them mean the same."""
 
 from __future__ import annotations
 

@@ -81,6 +81,34 @@ class PartWriter(Protocol):
         """As of a writer; call it when no `put` is under way."""
 
 
+class PartsAround:
+    """A part writer over another one, which does all that a subclass does not do itself."""
+
+    def __init__(self, inner: PartWriter) -> None:
+        self._inner = inner
+        self.token, self.part_size, self.one_pass = inner.token, inner.part_size, inner.one_pass
+
+    @property
+    def held(self) -> frozenset[int]:
+        return self._inner.held
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        return self._inner.digests
+
+    def reread(self, start: int, end: int) -> bytes | None:
+        return self._inner.reread(start, end)
+
+    def put(self, offset: int, data: Part) -> str:
+        return self._inner.put(offset, data)
+
+    def commit(self, hashes: Mapping[str, str] = {}) -> Stat:
+        return self._inner.commit(hashes)
+
+    def discard(self) -> None:
+        self._inner.discard()
+
+
 class BackendEditor(Protocol):
     """A file changed in place: what `+` and `a` modes need."""
 

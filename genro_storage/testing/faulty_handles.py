@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from ..backends.base import BackendEditor, BackendReader, BackendWriter, PartWriter
-from ..backends.handles import Part
+from ..backends.handles import Part, PartsAround
 from ..types import Stat
 from .faults import FaultPlan, halves, struck
 
@@ -74,25 +74,13 @@ class FaultyWriter:
         self._inner.discard()
 
 
-class FaultyParts:
+class FaultyParts(PartsAround):
     """A part writer; a truncated put stores nothing, a commit whose answer was lost gives it when asked again."""
 
     def __init__(self, inner: PartWriter, plan: FaultPlan) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._plan = plan
         self._answer: Stat | None = None
-        self.token, self.part_size, self.one_pass = inner.token, inner.part_size, inner.one_pass
-
-    @property
-    def held(self) -> frozenset[int]:
-        return self._inner.held
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        return self._inner.digests
-
-    def reread(self, start: int, end: int) -> bytes | None:
-        return self._inner.reread(start, end)
 
     def put(self, offset: int, data: Part) -> str:
         return self._plan.run("parts.put", lambda: self._inner.put(offset, data))
@@ -107,7 +95,7 @@ class FaultyParts:
 
     def discard(self) -> None:
         self._plan.next("parts.discard")
-        self._inner.discard()
+        super().discard()
 
 
 class FaultyEditor:

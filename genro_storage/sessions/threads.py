@@ -165,6 +165,9 @@ class Threads(Shared):
             mine.add(draft.name)
             try:
                 await self._copied(state, made, born, draft)
+            except asyncio.CancelledError:
+                await self._let_go(state)
+                raise
             except StorageError as error:
                 conflicts += isinstance(error, VersionConflictError)
                 await self.given_up(draft)
@@ -251,7 +254,7 @@ class Threads(Shared):
                 await self._let_go(state)
                 await pause(attempt)
                 continue
-            except Exception:
+            except (Exception, asyncio.CancelledError):
                 await self._let_go(state)
                 raise
             if done is None:

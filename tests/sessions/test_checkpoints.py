@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from genro_storage import RecordTooLargeError, SessionConflictError, StorageUnavailableError
+from genro_storage.exceptions import VersionConflictError
 from genro_storage.records.base import RecordStore
+from genro_storage.records.memory import MemoryRecordStore
 from genro_storage.sessions.store import BlockingSessions, SessionStore
+from genro_storage.sessions.threads import ThreadState
 from genro_storage.testing import FaultyRecordStore, RecordFault
 from genro_storage.testing.record_words import FakeClock
 
@@ -153,3 +156,38 @@ def test_a_fault_at_every_call(records: RecordStore, kind: Any, at: int) -> None
         acknowledged.append(f"c{number}")
     assert len(acknowledged) >= 2
     assert ids(SessionStore(records).sync.list_checkpoints("t")) == acknowledged[::-1]
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_who_is_cancelled_while_it_holds_a_thread_lets_it_go(copies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or all others would wait until the hold lapses."""
+    store = SessionStore(MemoryRecordStore())
+    seen = asyncio.Event()
+
+    async def slow(state: ThreadState, *others: object) -> Any:
+        """Somebody else is faster each time, until the thread is held; then it takes for ever."""
+        if not state.bump.held:
+            await store.store_checkpoint("t", "meanwhile", {})
+            raise VersionConflictError("another one was faster")
+        seen.set()
+        await asyncio.Event().wait()
+
+    async def all_of_it() -> int:
+        await store.store_checkpoint("t", "c", {})
+        monkeypatch.setattr(store, "_copied", slow)
+        work = store.copy_thread("t", "u") if copies else store.put_in_thread("t", slow)
+        task = asyncio.ensure_future(work)
+        await seen.wait()
+        assert (await state_of(store)).bump.held
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return (await state_of(store)).bump.held
+
+    assert asyncio.run(all_of_it()) == 0
+
+
+async def state_of(store: SessionStore) -> ThreadState:
+    state = await store.thread("t")
+    assert state is not None
+    return state

@@ -17,6 +17,8 @@ from .pool import FLUSH, Note, Outcome, Result, Threads, Work, is_small
 
 RUN = 1000
 """Files at most that share what a run shares."""
+DOUBTS = 3
+"""Turns waited through, one after the other: fewer may be another thread that has the interpreter for a while."""
 
 
 class Turns(Threads):
@@ -31,14 +33,14 @@ class Turns(Threads):
         self._mine: deque[Action] = deque()
         self._ended: list[Result] = []
         self._caller = get_ident()
-        self._waits = False
+        self._waits = 0
 
     @property
     def waiting(self) -> int:
         return len(self._todo) + len(self._mine)
 
     def give(self, actions: Sequence[Action]) -> None:
-        if self._waits:
+        if self._waits >= DOUBTS:
             super().give(actions)
             return
         large = [action for action in actions if not is_brief(action)]
@@ -70,8 +72,8 @@ class Turns(Threads):
                 ended.append((action, outcome))
                 if flow.cancelled or time.monotonic() >= until:
                     break
-        if watch.waited(before - len(mine)):
-            self._waits = True
+        self._waits = self._waits + 1 if watch.waited(before - len(mine)) else 0
+        if self._waits >= DOUBTS:
             self.under_way -= len(mine)
             rest, self._mine = tuple(mine), deque()
             super().give(rest)

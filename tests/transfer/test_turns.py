@@ -83,12 +83,13 @@ def test_threads_take_over_where_the_disk_is_waited_for(
 ) -> None:
     expected = planted(local, 50)
     monkeypatch.setattr(turns, "FLUSH", 0.0)
-    monkeypatch.setattr(turns.Watch, "waited", lambda self, files: len(threads) >= 5)
+    # A turn is one file here. One that waits between others proves nothing.
+    monkeypatch.setattr(turns.Watch, "waited", lambda self, files: len(threads) in (1, 3, 4) or len(threads) >= 6)
     report = transfer.copy(at(local, "src"), at(other, "dst"))
     assert files(other, "dst") == expected
     assert report.files_copied == 50
     here = threading.current_thread().name
-    assert list(threads.values()).count(here) == 5
+    assert list(threads.values()).count(here) == 6 + turns.DOUBTS - 1
     assert no_threads_left()
 
 

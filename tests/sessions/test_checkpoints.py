@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.base.id import uuid6
 
 from genro_storage import RecordTooLargeError, SessionConflictError, StorageUnavailableError
 from genro_storage.exceptions import VersionConflictError
 from genro_storage.records.base import RecordStore
 from genro_storage.records.memory import MemoryRecordStore
+from genro_storage.sessions import pruning
+from genro_storage.sessions.langgraph import GenroCheckpointSaver
 from genro_storage.sessions.store import BlockingSessions, SessionStore
 from genro_storage.sessions.threads import ThreadState
 from genro_storage.testing import FaultyRecordStore, RecordFault
@@ -156,6 +162,33 @@ def test_a_fault_at_every_call(records: RecordStore, kind: Any, at: int) -> None
         acknowledged.append(f"c{number}")
     assert len(acknowledged) >= 2
     assert ids(SessionStore(records).sync.list_checkpoints("t")) == acknowledged[::-1]
+
+
+def test_a_prune_sees_what_others_store_meanwhile(records: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it knows of a thread from its last commit is looked at again where somebody else was there since."""
+    monkeypatch.setattr(pruning, "AT_ONCE", 2)
+    mine, other = (GenroCheckpointSaver(SessionStore(records)) for _ in range(2))
+    calls = itertools.count(1)
+
+    def put(saver: GenroCheckpointSaver, count: int) -> None:
+        config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+        for _ in range(count):
+            checkpoint: Any = empty_checkpoint() | {"id": str(uuid6()), "channel_values": {"a": "x" * 3000, "b": "y"}}
+            config = saver.put(config, checkpoint, {"source": "loop"}, {"a": "1", "b": "1"})
+
+    def older_ones(headers: Mapping[Any, Any]) -> set[Any]:
+        if next(calls) == 2:
+            put(other, 3)
+        return set(sorted(headers)[:-1])
+
+    put(mine, 7)
+    assert mine.store.sync.run(mine.store.drop_graphs("t", older_ones)) == 9
+    (left,) = other.list(None)
+    assert left.checkpoint["channel_values"] == {"a": "x" * 3000, "b": "y"}
+    assert left.parent_config is None
+    assert other.store.sync.verify().faults == []
+    for saver in (mine, other):
+        saver.store.sync.close()
 
 
 @pytest.mark.parametrize("copies", [False, True])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
@@ -21,22 +21,17 @@ from ..exceptions import (
     StorageUnavailableError,
 )
 from . import _postgres_sql as sql
+from ._postgres_client import Client
 from ._postgres_errors import AGAIN, NotSentError, translated
 from ._postgres_plain import commit_without_function
 from .base import Change, Check, Clock, Delete, Put, Record, RecordFeatures, RecordStore, conflict, now
-from .convoy import Convoy
 
 if TYPE_CHECKING:
-    import asyncpg
+    pass
 
 T = TypeVar("T")
 ATTEMPTS = 4
-"""Tries of a commit that PostgreSQL undid because of another one."""
-LINES = 2
-"""Batches of commits, and of reads, under way at once; more of them would be smaller."""
-COMMIT_BYTES = 256 << 10
-READ_KEYS = 256
-"""What travels in one batch; what is larger goes by itself."""
+"""Tries of a commit that PostgreSQL undid because of another one, and of what could not be sent."""
 CHANGE_BYTES = 256
 """What a change weighs beside its data."""
 
@@ -63,14 +58,6 @@ class PostgresOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError(f"schema is a plain lowercase name, not {self.schema!r}")
         if self.pool_size < 1 or self.max_overflow < 0:
             raise ValueError("pool_size is 1 or more, max_overflow 0 or more")
-
-
-class _Client(NamedTuple):
-    """What one event loop has of the database."""
-
-    pool: asyncpg.Pool
-    commits: Convoy[Sequence[Change], list[int]]
-    reads: Convoy[Sequence[tuple[str, str]], list[Record | None]]
 
 
 class PostgresRecordStore(RecordStore):
@@ -103,7 +90,7 @@ class PostgresRecordStore(RecordStore):
             for bounded in (False, True)
             for reverse in (False, True)
         }
-        self._clients: PerLoop[_Client] = PerLoop(self._connect, _close)
+        self._clients: PerLoop[Client] = PerLoop(self._connect, Client.close)
         self.has_function: bool | None = None
         """Whether commits call the installed function; None before the first use."""
 
@@ -192,17 +179,17 @@ class PostgresRecordStore(RecordStore):
                     if isinstance(error, StorageError):
                         raise
                     raise StorageUnavailableError(f"PostgreSQL undid the commit {ATTEMPTS} times") from error
-            if attempt:
-                await asyncio.sleep(0.01 * 2**attempt)
+            await asyncio.sleep(0.01 * 2**attempt if attempt else 0)
         raise AssertionError  # the last attempt raises
 
     async def _once(self, changes: Sequence[Change]) -> list[Any]:
-        async with self._connection() as connection:
-            with self._translating(sent="commit"):
-                if not self.has_function:
-                    return await commit_without_function(connection, self._sql, changes, self.clock())
-                answer: list[Any] = await connection.fetchval(self._sql["CALL"], *_columns(changes), self.clock())
-                return answer
+        def call(connection: Any) -> Awaitable[list[Any]]:
+            if not self.has_function:
+                return commit_without_function(connection, self._sql, changes, self.clock())
+            answer: Awaitable[list[Any]] = connection.fetchval(self._sql["CALL"], *_columns(changes), self.clock())
+            return answer
+
+        return await self._use(call, sent="commit")
 
     async def sweep(self, limit: int = 500) -> int:
         moment = self.clock()
@@ -217,8 +204,7 @@ class PostgresRecordStore(RecordStore):
         return None if count is None or count < 0 else int(count)
 
     async def initialize(self) -> None:
-        async with self._connection():
-            pass
+        await self._read(lambda connection: connection.fetchval("SELECT 1"))
 
     async def close(self) -> None:
         await self._clients.close()
@@ -226,36 +212,32 @@ class PostgresRecordStore(RecordStore):
     # --- connections ---
 
     async def _read(self, call: Callable[[Any], Awaitable[T]]) -> T:
-        """What may be done twice; a connection that turns out to be broken is replaced."""
-        for attempt in range(2):
-            async with self._connection() as connection:
-                try:
-                    with self._translating():
-                        return await call(connection)
-                except StorageTimeoutError:
+        """What may be done again; a connection that turns out to be broken is replaced."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return await self._use(call)
+            except StorageTimeoutError:
+                raise
+            except StorageUnavailableError as error:
+                if attempt and not (isinstance(error, NotSentError) and attempt < ATTEMPTS - 1):
                     raise
-                except StorageUnavailableError:
-                    if attempt:
-                        raise
+            await asyncio.sleep(0)  # the loop may see which others have ended too
         raise AssertionError  # the last attempt returns or raises
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        pool = (await self._clients.get()).pool
+    async def _use(self, call: Callable[[Any], Awaitable[T]], sent: str = "") -> T:
+        client = await self._clients.get()
         with self._translating():
-            # Where one is idle there is nothing to wait for, and a timer would cost more than taking it.
-            timeout = None if pool.get_idle_size() else self.options.acquire_timeout
-            connection = await pool.acquire(timeout=timeout)
+            connection = await client.take()
         try:
-            yield connection
-        except StorageUnavailableError:
-            with suppress(_driver().InterfaceError):  # closed, it went back to the pool by itself
-                connection.terminate()  # whatever it is in the middle of, nobody else gets it
+            with self._translating(sent):
+                result = await call(connection)
+        except BaseException as error:
+            await client.release(connection, broken=isinstance(error, StorageUnavailableError))
             raise
-        finally:
-            await pool.release(connection, timeout=self.options.acquire_timeout)
+        await client.leave(connection)
+        return result
 
-    async def _connect(self) -> _Client:
+    async def _connect(self) -> Client:
         asyncpg = _driver()
         options = self.options
         with self._translating():
@@ -274,11 +256,7 @@ class PostgresRecordStore(RecordStore):
             except BaseException:
                 pool.terminate()
                 raise
-        return _Client(
-            pool,
-            Convoy(self._committed, lines=LINES, most=COMMIT_BYTES),
-            Convoy(self._found, lines=LINES, most=READ_KEYS),
-        )
+        return Client(pool, asyncpg.InterfaceError, options.acquire_timeout, self._committed, self._found)
 
     async def _prepare(self, connection: Any) -> None:
         """Makes what is missing, one process at a time, and no more: a role without rights may work here."""
@@ -353,13 +331,6 @@ def _version(change: Change, version: int) -> int:
     if type(change) is Put:
         return version
     return change.expect if type(change) is Check else 0
-
-
-async def _close(client: _Client) -> None:
-    try:
-        await asyncio.wait_for(client.pool.close(), 10)
-    except TimeoutError:
-        client.pool.terminate()
 
 
 def _driver() -> Any:

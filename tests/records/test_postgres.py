@@ -17,6 +17,7 @@ from genro_storage.exceptions import (
     StorageUnavailableError,
     VersionConflictError,
 )
+from genro_storage.records import _postgres_client
 from genro_storage.records.base import Check, Delete, Put, RecordStore
 from genro_storage.records.postgres import PostgresRecordStore
 from genro_storage.testing import RecordSuite
@@ -122,15 +123,17 @@ def test_what_many_tasks_commit_and_read_travels_together(
     store: PostgresRecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the fault of one is nobody else's: a record that is there, and a time that no column holds."""
-    taken, trips = store._connection, []
-
-    def counted() -> object:
-        trips.append(1)
-        return taken()
 
     async def use() -> None:
         await store.commit([Put("crowd", "taken", b"")])
-        monkeypatch.setattr(store, "_connection", counted)
+        client = await store._clients.get()
+        taken, trips = client.take, []
+
+        async def counted() -> object:
+            trips.append(1)
+            return await taken()
+
+        monkeypatch.setattr(client, "take", counted)
         good = [[Put("crowd", f"{n:02}", b"%d" % n, expect=0), Put("crowd/x", f"{n:02}", b"")] for n in range(40)]
         bad = [
             [Put("crowd", "taken", b"", expect=0), Put("crowd/x", "no", b"")],
@@ -271,9 +274,44 @@ def test_a_full_pool_is_waited_for_no_longer_than_told(database: str) -> None:
     store = PostgresRecordStore(database, pool_size=1, max_overflow=0, acquire_timeout=1)
 
     async def use() -> None:
-        async with store._connection():
-            with pytest.raises(StorageTimeoutError):
-                await store.get("s", "k")
+        client = await store._clients.get()
+        taken = await client.take()
+        with pytest.raises(StorageTimeoutError):
+            await store.get("s", "k")
+        await client.leave(taken)
+        await store.get("s", "k")
+
+    asyncio.run(use())
+
+
+def test_who_waits_for_a_connection_gets_one_that_is_left(database: str) -> None:
+    """It waits at the pool, and must not miss one that is kept at hand for the next."""
+    store = PostgresRecordStore(database, pool_size=1, max_overflow=0, acquire_timeout=60)
+
+    async def use() -> None:
+        client = await store._clients.get()
+        taken = await client.take()
+        waiting = asyncio.ensure_future(store.get("s", "k"))
+        await asyncio.sleep(0.05)
+        await client.leave(taken)
+        await asyncio.wait_for(waiting, 30)
+        assert await client.take() is not None  # at hand again
+
+    asyncio.run(use())
+
+
+def test_what_is_not_used_goes_back_to_the_pool(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_postgres_client, "AT_HAND", 0.01)
+    store = PostgresRecordStore(database)
+
+    async def use() -> None:
+        await store.get("s", "k")
+        client = await store._clients.get()
+        assert client.pool.get_idle_size() == 0
+        deadline = time.monotonic() + 60
+        while not client.pool.get_idle_size():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
         await store.get("s", "k")
 
     asyncio.run(use())

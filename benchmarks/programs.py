@@ -69,7 +69,7 @@ def genro(work: str, width: int, source: str, target: str) -> None:
     if width:
         options["concurrency"] = width
     mounts = [{"name": "disk", "type": "local", "path": "/"}]
-    if BUCKET:
+    if work != "local":
         bucket = {"name": "s3", "type": "s3", "bucket": BUCKET, "endpoint": ENDPOINT, "region": "us-east-1"}
         mounts.append(bucket | {"access_key": KEYS["key"], "secret_key": KEYS["secret"]})
     with StorageManager(mounts) as storage:

@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def settled(call: Coroutine[Any, Any, T]) -> T:
+async def settled(call: Awaitable[T]) -> T:
     """Awaits a call to its end even if this task is cancelled meanwhile; then the cancellation goes on."""
     return await outcome(asyncio.ensure_future(call))
 

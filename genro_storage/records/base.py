@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from msgspec import Struct
@@ -220,7 +220,7 @@ class RecordStore(ABC):
     ) -> list[Record]: ...
 
     @abstractmethod
-    async def _commit(self, changes: Sequence[Change]) -> list[int]: ...
+    def _commit(self, changes: Sequence[Change]) -> Awaitable[list[int]]: ...
 
     async def _get_many(self, keys: Sequence[tuple[str, str]]) -> list[Record | None]:
         return [await self._get(space, key) for space, key in keys]

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from ..exceptions import StorageConfigError, StorageError
@@ -111,8 +111,8 @@ class SQLiteRecordStore(RecordStore):
 
         return await self._readers.run(read)
 
-    async def _commit(self, changes: Sequence[Change]) -> list[int]:
-        return await self._writer.settle(writing.Commit(changes))
+    def _commit(self, changes: Sequence[Change]) -> Awaitable[list[int]]:
+        return self._writer.settle(writing.Commit(changes))
 
     async def initialize(self) -> None:
         await self._readers.run(lambda connection: None)

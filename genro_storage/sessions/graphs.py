@@ -25,7 +25,7 @@ from .keys import BUMP, THREAD, blobs, by_run, graph, graph_writes, namespaces, 
 from .lanes import TRIES, pause
 from .models import pack
 from .options import SessionOptions
-from .shared import HEAVY, aside
+from .shared import HEAVY, LIGHT, aside
 from .threads import Bump, Planned, Threads, ThreadState, state_of, values_of
 from .values import Offer, Slot, Typed, Value
 
@@ -73,11 +73,10 @@ class Graph(NamedTuple):
     writes: list[Write]
 
     @property
-    def size(self) -> int:
-        """Bytes of all that is serialised in it."""
-        told = [self.header.metadata[1], *(one.data for one in self.writes)]
-        pieces = (piece.data for value in self.values.values() for piece in value.pieces)
-        return sum(map(len, told)) + sum(map(len, pieces))
+    def serialised(self) -> list[Typed]:
+        """All that is serialised in it and may be large."""
+        pieces = [piece for value in self.values.values() for piece in value.pieces]
+        return [Typed(*self.header.metadata), *pieces, *(Typed(one.type, one.data) for one in self.writes)]
 
 
 class _Kept(NamedTuple):
@@ -266,7 +265,7 @@ class Graphs(Threads):
         if any(record is None for record in found):
             return None
         there = [record for record in found if record is not None]
-        large = sum(len(record.data) for record in there) > HEAVY
+        large = sum(len(record.data) for record in there) > LIGHT
         data = await aside(large, lambda: {one.key: Typed(*_typed_of(one.data)) for one in there})
         return {
             channel: Value([data[digest] for digest in slot.digests] or [Typed(slot.type, slot.data)], slot.is_list)

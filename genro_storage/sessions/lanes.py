@@ -8,7 +8,7 @@ import random
 import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
@@ -90,14 +90,13 @@ class Lanes:
         self._latest: _OfLoop | None = None
         self._lock = threading.Lock()
 
-    async def add(self, session_id: str, delta: Delta) -> int | None:
+    def add(self, session_id: str, delta: Delta) -> Coroutine[Any, Any, int | None]:
         """Adds to a session; the number of the first of its messages (of any: of the next), None: no session."""
-        first: int | None = await self._lane(session_id).ask(delta)
-        return first
+        return self._lane(session_id).ask(delta)
 
-    async def edit(self, session_id: str, edit: Edit) -> Any | None:
+    def edit(self, session_id: str, edit: Edit) -> Coroutine[Any, Any, Any]:
         """Changes a session by a function of its state; its result, None where there is no session."""
-        return await self._lane(session_id).ask(edit)
+        return self._lane(session_id).ask(edit)
 
     def remember(self, session_id: str, hot: Hot, version: int) -> None:
         """Tells what was just stored by other means."""

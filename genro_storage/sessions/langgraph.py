@@ -25,7 +25,7 @@ from ..default import node
 from ..exceptions import StorageConfigError, StorageCorruptedError
 from .graphs import Graph, Header, Write
 from .pruning import Id
-from .shared import HEAVY, aside, heavy
+from .shared import HEAVY, LIGHT, aside, heavy
 from .store import SessionStore
 from .stores import open_store
 from .values import Typed, Value
@@ -33,6 +33,10 @@ from .values import Typed, Value
 SEGMENT = 32
 """Elements of a list that are stored together, so that a growing list is stored once and not once per step."""
 DELTAS = "counters_since_delta_snapshot"
+_AS_THEY_ARE = ("bytes", "bytearray")
+"""The serialiser's words for what it does not change."""
+_LONG = (b"\xd9", b"\xda", b"\xdb", b"\xc4", b"\xc5", b"\xc6")
+"""How one text, or bytes, begins in MessagePack, with 1, 2 or 4 bytes for its length."""
 
 Tuples: TypeAlias = list[CheckpointTuple]  # the class below has a method of that name
 
@@ -143,7 +147,7 @@ class GenroCheckpointSaver(BaseCheckpointSaver[str]):
         """A checkpoint; without an id the newest of its thread and namespace."""
         thread_id, ns, checkpoint_id = _named(config)
         found = await self.store.get_graph(thread_id, ns, checkpoint_id)
-        return None if found is None else await aside(found.size > HEAVY, self._tuple, found)
+        return None if found is None else await aside(_laborious(found), self._tuple, found)
 
     async def alist(
         self,
@@ -266,7 +270,7 @@ class GenroCheckpointSaver(BaseCheckpointSaver[str]):
         for one in found:
             graph = await self.store.hydrated(one.state, one.header.ns, one.header.checkpoint_id)
             if graph is not None:
-                tuples.append(await aside(graph.size > HEAVY, self._tuple, graph))
+                tuples.append(await aside(_laborious(graph), self._tuple, graph))
         return tuples
 
     def _told(self, value: Any) -> Value:
@@ -326,6 +330,17 @@ def strict_serializer(allowed_types: Collection[type | tuple[str, ...]] = ()) ->
     """
     serializer = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
     return serializer.with_msgpack_allowlist(allowed_types) if allowed_types else serializer
+
+
+def _laborious(graph: Graph) -> bool:
+    """Whether so much has to be taken apart, or copied, to read it back that the event loop should not wait."""
+    parts = copies = 0
+    for one in graph.serialised:
+        if one.type in _AS_THEY_ARE or (one.type == "msgpack" and one.data[:1] in _LONG):
+            copies += len(one.data)
+        else:
+            parts += len(one.data)
+    return parts > HEAVY or parts + copies > LIGHT
 
 
 def _named(config: RunnableConfig) -> tuple[str, str, str | None]:

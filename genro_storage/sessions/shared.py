@@ -24,6 +24,12 @@ log = logging.getLogger("genro_storage.sessions")
 
 HEAVY = 64 << 10
 """Bytes from which a value is encoded in a thread, so that the event loop goes on."""
+LIGHT = 1 << 20
+"""Bytes up to which what is only copied, and not taken apart, is done at once: waking a thread takes longer."""
+# Named here: to write `str | bytes` in a call makes that type anew each time.
+_LONG = (str, bytes, bytearray)
+_SHORT = (int, float, type(None))
+_MANY = (list, tuple, set, frozenset, deque)
 
 
 class Shared:
@@ -87,19 +93,17 @@ def judged_size(data: bytes, name: str, most: int) -> bytes:
 
 def heavy(value: Any, most: int) -> bool:
     """Whether a value holds more than about so many bytes, in objects and arrays too; looks no further than that."""
-    if isinstance(value, str | bytes):
-        return len(value) > most
     waiting, size = [value], 0
     while waiting and size <= most:
         item = waiting.pop()
-        if item is None or isinstance(item, int | float):
-            continue
-        if isinstance(item, str | bytes | bytearray):
+        if isinstance(item, _LONG):
             size += len(item)
+        elif isinstance(item, _SHORT):
+            continue
         elif isinstance(item, dict):
             size += 8 * len(item)
             waiting.extend(item.values())
-        elif isinstance(item, list | tuple | set | frozenset | deque):
+        elif isinstance(item, _MANY):
             size += 8 * len(item)
             waiting.extend(item)
         else:

@@ -339,6 +339,33 @@ def test_large_values_are_serialised_in_a_thread_and_small_ones_are_not(value: A
     asyncio.run(all_of_it())
 
 
+@pytest.mark.parametrize(
+    ("value", "here"),
+    [
+        ("é" * 200_000, True),
+        (bytes(500_000), True),
+        (["x" * 50_000] * 2, False),  # what has parts is taken apart in a thread
+        ({"text": "x" * 100_000}, False),
+        ("x" * (2 << 20), False),
+    ],
+    ids=["text", "bytes", "list", "dict", "very long"],
+)
+def test_what_is_only_copied_is_read_back_at_once(value: Any, here: bool) -> None:
+    saver = GenroCheckpointSaver(MemoryStorageBackend(), serde=(serde := WhereSerde()))
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+
+    async def put_and_get() -> Any:
+        checkpoint: Any = empty_checkpoint() | {"id": str(uuid6()), "channel_values": {"value": value}}
+        await saver.aput(config, checkpoint, {"source": "loop"}, {"value": "1"})
+        serde.threads.clear()
+        found = await saver.aget_tuple(config)
+        assert found is not None
+        assert (threading.get_ident() in serde.threads) == here
+        return found.checkpoint["channel_values"]["value"]
+
+    assert asyncio.run(put_and_get()) == value
+
+
 def test_what_is_heavy_is_seen_in_objects_too() -> None:
     assert heavy([Note("x" * 100)], 64)
     assert heavy(SimpleNamespace(deep={"a": [Note("x" * 100)]}), 64)

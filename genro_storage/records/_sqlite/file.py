@@ -26,8 +26,8 @@ from ...exceptions import (
 )
 
 LAYOUT = 1
-LOGGED = 1000
-"""Pages in the write-ahead log from which it is brought into the database."""
+LOGGED = 4000
+"""Pages in the write-ahead log from which it is brought into the database: a page that is written often goes once."""
 OLDEST_SQLITE = (3, 40)
 NETWORK = re.compile(r"nfs\d*|cifs|smb\d*|smbfs|ncpfs|9p|afs|ceph|glusterfs|lustre|fuse|fuse\..*")
 SCHEMA = """

@@ -15,19 +15,31 @@ T = TypeVar("T")
 
 
 class Job(Generic[T]):
-    """One call for a lane: `call` gets what the lane's `serve` gives it; `value` or `error` comes back."""
+    """One call for a lane: `call` gets what the lane's `serve` gives it; `value` or `error` comes back.
 
-    __slots__ = ("call", "error", "future", "loop", "value")
+    `turn`: where somebody counts that it waits.
+    """
 
-    def __init__(self, call: Callable[[Any], T], future: asyncio.Future[T]) -> None:
+    __slots__ = ("call", "error", "future", "loop", "turn", "value")
+
+    def __init__(
+        self,
+        call: Callable[[Any], T],
+        future: asyncio.Future[T],
+        loop: asyncio.AbstractEventLoop,
+        turn: Turn | None = None,
+    ) -> None:
         self.call = call
         self.future = future
-        self.loop = future.get_loop()
+        self.loop = loop
+        self.turn = turn
         self.value: T | None = None
         self.error: BaseException | None = None
 
     def resolve(self) -> None:
         """Hands the answer to whoever waits; in the job's own loop."""
+        if self.turn is not None:
+            self.turn.waiting -= 1
         if self.future.done():  # cancelled
             return
         if self.error is not None:
@@ -117,12 +129,13 @@ class Lane:
 
     async def run(self, call: Callable[[Any], T]) -> T:
         """The result of a call made by one of the threads; nobody waits for it if this is cancelled."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._put([Job(call, future)])
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._put([Job(call, future, loop)])
         return await future
 
-    async def settle(self, call: Callable[[Any], T]) -> T:
-        """As `run`; cancelled, it waits for the end of the call, and then it is.
+    def settle(self, call: Callable[[Any], T]) -> Outcome[T]:
+        """As `run`; whoever is cancelled while awaiting it waits for the end of the call, and then is.
 
         What several tasks of a loop ask for in one turn of it travels together.
         """
@@ -130,12 +143,9 @@ class Lane:
         turn: Turn | None = getattr(self._local, "turn", None)
         if turn is None or turn.loop is not loop:
             turn = self._local.turn = Turn(loop, self._put)
-        future = Outcome[T](loop=loop)
-        turn.add(Job(call, future))
-        try:
-            return await future
-        finally:
-            turn.waiting -= 1
+        future: Outcome[T] = Outcome(loop=loop)
+        turn.add(Job(call, future, loop, turn))
+        return future
 
     def _put(self, jobs: Sequence[Job[Any]]) -> None:
         with self._lock:  # a job put behind the end of its threads would wait for ever
@@ -170,7 +180,7 @@ class Lane:
         if first is None:
             return None
         jobs = [first]
-        while len(jobs) < self._most:
+        while len(jobs) < self._most and not self._queue.empty():  # to be told so by an error costs more
             try:
                 job = self._queue.get_nowait()
             except queue.Empty:

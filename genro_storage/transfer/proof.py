@@ -74,17 +74,17 @@ class Proof:
                 by_checksum = self._reads_as(self.digests["sha256"])
         return self._copied(stat, by_checksum or self._by_source, self._size)
 
-    def judge_copy(self, stat: Stat, *, listed: bool = False) -> Copied:
+    def judge_copy(self, stat: Stat, *, brief: bool = False) -> Copied:
         """As `judge_target`, for bytes that the storage itself has moved and nobody here has seen.
 
-        `listed`: the facts of the source are those of a listing, which may leave out hashes.
+        `brief`: the facts of the source are those of a `look`, which leaves out hashes.
         """
         source, target = self._job.source, self._job.target
         judge_unchanged(source, self._facts)
         if self._verify in ("size", "checksum") and self._facts.etag in stat.hashes.values():
             # What the source is known by is a hash of what came: no other bytes, and no other number of them.
             return self._copied(stat, self._verify == "checksum", self._facts.size or 0, server_side=True)
-        if listed and stat.hashes and self._verify == "checksum":
+        if brief and stat.hashes and self._verify == "checksum":
             self._facts = _looked_at(source, self._facts)
         facts = self._facts
         if self._verify != "none" and not facts.hashes.keys() & stat.hashes.keys():

@@ -81,8 +81,8 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
         return None
     if not job.exact and not source.mount.features.real_dirs and _elsewhere(source.mount, target.mount):
         return None  # an object store would be asked about each object, only to say that it cannot
-    listed = not job.exact and _is_told(job, options)
-    facts = job.facts if job.exact or listed else source.mount.stat_file(source.path, version=source.version)
+    brief = not job.exact and _is_proven_by_etag(source)
+    facts = job.facts if job.exact else _own_facts(source, brief=brief)
     how = replace(_kept_options(job, options, facts), source_match=None if source.version else facts.etag)
     tick = flow.tick if job.local else flow.tick_aside
     try:
@@ -92,14 +92,20 @@ def _by_the_storage(job: Job, options: CopyOptions, flow: Flow) -> Copied | None
     except StorageCorruptedError:
         judge_unchanged(source, facts, doubted=True)
         raise
-    return Proof(job, options, flow, facts).judge_copy(stat, listed=listed)
+    return Proof(job, options, flow, facts).judge_copy(stat, brief=brief)
 
 
-def _is_told(job: Job, options: CopyOptions) -> bool:
-    """Whether a copy by the storage needs no more than the listing told: which state, and the rest goes along."""
-    source = job.source
-    by_etag = source.version is None and job.facts.etag is not None and source.mount.features.if_match == "atomic"
-    return by_etag and not source.mount.features.lists_mtime and _goes_along(options)
+def _is_proven_by_etag(source: Place) -> bool:
+    """Whether one state is copied by its etag, which the copy has too unless it is no hash."""
+    features = source.mount.features
+    return source.version is None and features.if_match == "atomic" and not features.lists_mtime
+
+
+def _own_facts(source: Place, *, brief: bool) -> Stat:
+    """What a listing leaves out: the time that an object's source had; `brief`, without hashes, costs less."""
+    if brief:
+        return source.mount.look(source.path)
+    return source.mount.stat_file(source.path, version=source.version)
 
 
 def _elsewhere(source: Mount, target: Mount) -> bool:
@@ -208,7 +214,8 @@ def _tags(job: Job, options: CopyOptions) -> Mapping[str, str] | None:
 
 def _kept_options(job: Job, options: CopyOptions, facts: Stat) -> WriteOptions:
     """As `_write_options`, where the storage itself keeps what the options leave open."""
-    keep, how, along = options.preserve, _write_options(job, options, facts), _goes_along(options)
+    keep, how = options.preserve, _write_options(job, options, facts)
+    along = "mtime" in keep and "metadata" in keep  # else they are named, for the one goes where the other does
     return replace(
         how,
         content_type=None if "content_type" in keep and options.content_type is None else how.content_type,
@@ -217,18 +224,8 @@ def _kept_options(job: Job, options: CopyOptions, facts: Stat) -> WriteOptions:
     )
 
 
-def _goes_along(options: CopyOptions) -> bool:
-    """Whether metadata stays as it is, and with it a time that is kept there; else both are named."""
-    return "mtime" in options.preserve and "metadata" in options.preserve
-
-
 def _has_own_time(job: Job, facts: Stat) -> bool:
-    """Whether an object carries the time of its source, unlike the time of upload that listings tell.
-
-    Where they tell no other, that of an upload is the storage's own, and what it copies gets a new one.
-    """
-    if not job.source.mount.features.lists_mtime:
-        return True
+    """Whether an object carries the time of its source, unlike the time of upload that listings tell."""
     return not (job.exact or job.source.mount.features.real_dirs) and facts.mtime != job.facts.mtime
 
 

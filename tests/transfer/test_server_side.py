@@ -1,4 +1,4 @@
-"""Copies by the storage itself, where a listing tells all that has to be known of their sources (T48)."""
+"""Copies by the storage itself, where an etag is what proves them (T48)."""
 
 from __future__ import annotations
 
@@ -51,14 +51,12 @@ def pair(**how: Any) -> tuple[Mount, Uploads, Mount, Uploads]:
     return Mount("s", origin), origin, Mount("t", store), store
 
 
-def test_a_listed_etag_that_is_the_hash_of_the_copy_proves_it() -> None:
+def test_an_etag_that_is_the_hash_of_the_copy_proves_it() -> None:
     here, origin, there, store = pair()
     report = transfer.copy(at(here, "d"), at(there, "e"))
     assert (report.bytes_server_side, report.verified_checksum, report.verified_size) == (10, 2, 0)
-    assert [call for call in origin.calls + store.calls if call == ("stat", "d/f") or call[1].startswith("e/")] == [
-        ("copy_from", "e/f"),
-        ("copy_from", "e/g"),
-    ]
+    assert origin.calls.count(("stat", "d/f")) == 1  # for the time that its source had
+    assert [call for call in store.calls if call[1].startswith("e/")] == [("copy_from", "e/f"), ("copy_from", "e/g")]
     assert {(stat.content_type, stat.metadata["k"]) for _, stat in store.keys.values() if stat.metadata} == {
         ("x/y", "v")
     }
@@ -74,7 +72,7 @@ def test_where_the_etag_is_no_hash_both_sides_tell_theirs() -> None:
     here, origin, there, _ = pair(opaque=True)
     report = transfer.copy(at(here, "d"), at(there, "e"))
     assert (report.bytes_server_side, report.verified_checksum) == (10, 2)
-    assert origin.calls.count(("stat", "d/f")) == 1
+    assert origin.calls.count(("stat", "d/f")) == 2
 
 
 @pytest.mark.parametrize("opaque", [False, True])
@@ -113,11 +111,10 @@ def s3(seaweedfs: S3Endpoint, proxy: FaultProxy) -> Iterator[tuple[Mount, Mount]
     other.close()
 
 
-def test_t48_each_object_costs_one_request(s3: tuple[Mount, Mount], proxy: FaultProxy) -> None:
+def test_t48_each_object_costs_a_look_and_a_copy(s3: tuple[Mount, Mount], proxy: FaultProxy) -> None:
     here, there = s3
     for number in range(30):
-        own = {"mtime": 1e9 + number} if number % 2 else {}
-        how = WriteOptions(metadata={"n": str(number)}, content_type="text/x-own", **own)
+        how = WriteOptions(metadata={"n": str(number)}, content_type="text/x-own", mtime=1e9 + number)
         here.put(f"d/{number:02}", os.urandom(number), how)
     proxy.forget()
     report = transfer.copy(at(here, "d"), at(there, "e"))
@@ -125,8 +122,9 @@ def test_t48_each_object_costs_one_request(s3: tuple[Mount, Mount], proxy: Fault
     puts = [one for one in proxy.log if one.method == "PUT"]
     assert len(puts) == 30
     assert all("x-amz-copy-source-if-match" in one.headers for one in puts)
-    assert not [one for one in proxy.log if one.path.rpartition("/")[2].isdigit() and one.method != "PUT"]
-    assert len(proxy.log) <= 30 + 5  # listings, and what the two places are
+    looks = [one.method for one in proxy.log if one.path.rpartition("/")[2].isdigit() and one.method != "PUT"]
+    assert looks == ["HEAD"] * 30
+    assert len(proxy.log) <= 60 + 5  # listings, and what the two places are
     assert files(there, "e") == files(here, "d")
     stat = there.stat("e/07")
     assert (stat.mtime, stat.content_type, stat.metadata) == (1e9 + 7, "text/x-own", {"n": "7"})

@@ -129,7 +129,8 @@ class TreeTransfers(Transfers):
             assert (failure.relpath, type(failure.error)) == ("e", StorageIsADirectoryError)
             assert held(dst / "d") == {"e/f": b"2", "e-": b"3", "e0": b"4"}
         else:
-            (src / "d").copy_to(dst / "d")
+            # One at a time: SeaweedFS loses sight of `e` where `e/f` is written at the same moment.
+            (src / "d").copy_to(dst / "d", concurrency=1)
             assert held(dst / "d") == held(src / "d")
 
     def test_t20_t22_empty_directories(self, src: StorageNode, dst: StorageNode) -> None:

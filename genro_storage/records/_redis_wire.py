@@ -9,6 +9,8 @@ from typing import Any
 APART = 16 << 10
 """Bytes from which a value is sent as it is and not copied into the rest of its command."""
 _CHUNK = 64 << 10
+_GRACE = 0.01
+"""Seconds in which an answer is taken that is here already."""
 
 Command = tuple[Any, ...]
 
@@ -54,40 +56,46 @@ async def exchange(
         TimeoutError: nothing was taken, or nothing came, for so long.
         ConnectionError: the server closed the connection, or said what it was not asked.
     """
-    async with asyncio.timeout(seconds) as limit:
-        writer.writelines(pieces)
+    writer.writelines(pieces)
+    async with asyncio.timeout(seconds):
         await writer.drain()
-        found: list[Any] = []
-        data, at, missing = b"", 0, 1
-        while len(found) < count:
-            data, at = await _more(reader, data[at:], missing, limit, seconds), 0
-            try:
-                while len(found) < count:
-                    pushed = data[at : at + 1] == b">"
-                    answer, at = _parsed(data, at)
-                    if not pushed:  # a notice that nobody asked for
-                        found.append(answer)
-            except _Incomplete as needed:
-                missing = needed.missing
+    found: list[Any] = []
+    data, at, missing = b"", 0, 1
+    while len(found) < count:
+        data, at = await _more(reader, data[at:], missing, seconds), 0
+        try:
+            while len(found) < count:
+                pushed = data[at : at + 1] == b">"
+                answer, at = _parsed(data, at)
+                if not pushed:  # a notice that nobody asked for
+                    found.append(answer)
+        except _Incomplete as needed:
+            missing = needed.missing
     if at < len(data):
         raise ConnectionError("the server said more than it was asked")
     return found
 
 
-async def _more(
-    reader: asyncio.StreamReader, data: bytes, missing: int, limit: asyncio.Timeout, seconds: float
-) -> bytes:
+async def _more(reader: asyncio.StreamReader, data: bytes, missing: int, seconds: float) -> bytes:
     """`data` and what comes after it, at least so many bytes."""
-    loop, pieces = asyncio.get_running_loop(), [data]
+    pieces = [data]
     while missing > 0:
-        piece = await reader.read(max(missing, _CHUNK))
+        piece = await _arrived(reader, max(missing, _CHUNK), seconds)
         if not piece:
             raise ConnectionError("the server closed the connection")
         pieces.append(piece)
         missing -= len(piece)
-        if missing > 0:
-            limit.reschedule(loop.time() + seconds)
     return b"".join(pieces)
+
+
+async def _arrived(reader: asyncio.StreamReader, size: int, seconds: float) -> bytes:
+    """What comes next. A program that stood still for so long finds both the end of the time and the answer."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await reader.read(size)
+    except TimeoutError:
+        async with asyncio.timeout(_GRACE):
+            return await reader.read(size)
 
 
 def _parsed(data: bytes, at: int) -> tuple[Any, int]:

@@ -177,15 +177,20 @@ class _Lane:
     def _start(self) -> None:
         self.busy = True
         self._driver = asyncio.get_running_loop().create_task(self._drive())
+        self._driver.add_done_callback(self._driven)
 
     async def _drive(self) -> None:
-        try:
+        while self._waiting:
+            await self._carry(self._next())
+
+    def _driven(self, driver: asyncio.Task[None]) -> None:
+        # Not in the task itself: cancelled before its first step, it would never tell.
+        self.busy = False
+        if driver.cancelled() or driver.exception() is not None:  # the loop goes down
             while self._waiting:
-                await self._carry(self._next())
-        finally:
-            self.busy = False
-            while self._waiting:  # only when the loop goes down
                 self._waiting.popleft().answer.end()
+        elif self._waiting:
+            self._start()
 
     def _next(self) -> list[_Wish]:
         """What travels together: deltas that stand in a row, or one edit."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from msgspec.structs import replace
@@ -137,20 +138,20 @@ class Lifecycle(Health):
         All are judged before any is made; each is whole, the batch is not.
         """
         judged = [await self._judged_new(**_judged_fields(session)) for session in sessions]
-        return await _in_turns([self._made(*one) for one in judged], lambda made: made[1])
+        return await in_turns((self._made(*one) for one in judged), lambda made: made[1])
 
     async def batch_get_sessions(self, session_ids: Sequence[str]) -> list[dict[str, Any] | None]:
         """As `get_session`, for each id."""
         for session_id in session_ids:
             judged_id(session_id, "session_id")
-        return await _in_turns([self.get_session(session_id) for session_id in session_ids])
+        return await in_turns(self.get_session(session_id) for session_id in session_ids)
 
     async def batch_end_sessions(self, session_ids: Sequence[str], status: str = "completed") -> list[bool]:
         """As `end_session`, for each id."""
         for session_id in session_ids:
             judged_id(session_id, "session_id")
         _judged_status(status)
-        return await _in_turns([self.end_session(session_id, status) for session_id in session_ids])
+        return await in_turns(self.end_session(session_id, status) for session_id in session_ids)
 
     # --- how ---
 
@@ -337,11 +338,12 @@ def _judged_fields(session: Mapping[str, Any]) -> dict[str, Any]:
     return dict(session)
 
 
-async def _in_turns(calls: Sequence[Any], told: Any = None) -> list[Any]:
+async def in_turns(calls: Iterable[Awaitable[Any]], told: Any = None) -> list[Any]:
     """The results of all calls, a few at a time; every call ends before an error is raised."""
     results: list[Any] = []
-    for start in range(0, len(calls), _AT_ONCE):
-        results += await asyncio.gather(*calls[start : start + _AT_ONCE], return_exceptions=True)
+    todo = iter(calls)
+    while some := list(islice(todo, _AT_ONCE)):
+        results += await asyncio.gather(*some, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result

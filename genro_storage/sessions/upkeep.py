@@ -11,6 +11,7 @@ from ..exceptions import VersionConflictError
 from ..records.base import Change, Delete, Put, Record
 from .drafts import disown_old
 from .keys import ACTIVE, EXPIRY, GARBAGE, HOT, META, SWEEP, THREADS, number, quoted, timed
+from .lifecycle import in_turns
 from .listing import Listing
 from .models import hot_of
 from .options import MICRO
@@ -52,9 +53,7 @@ class Upkeep(Listing, Threads):
         await disown_old(self.records)
         after = ""
         while entries := await self.records.scan(GARBAGE, after=after, limit=SLICE):
-            for entry in entries:
-                report.remains += await self.collect(entry.data)
-                await asyncio.sleep(0)  # a store in memory makes nobody wait: others are to have their turn
+            report.remains += sum(await in_turns(self.collect(entry.data) for entry in entries))
             after = entries[-1].key
         while removed := await self.records.sweep(SLICE):
             report.records += removed
@@ -77,18 +76,20 @@ class Upkeep(Listing, Threads):
         removed, after = 0, ""
         while entries := await self.records.scan(THREADS, after=after, until=number(now + 1), limit=SLICE):
             after = entries[-1].key
-            for entry in entries:
-                name = entry.data.decode()
-                state = await self.thread(name)
-                due = None if state is None else self.thread_expiry(state.bump)
-                changes: list[Change] = [Delete(THREADS, entry.key, expect=entry.version)]
-                if state is None:
-                    removed += await self.bury_thread(name)
-                elif due is not None and timed(due, name) != entry.key:
-                    changes.append(Put(THREADS, timed(due, name), entry.data))
-                await self._filed(changes)
-                await asyncio.sleep(0)
+            removed += sum(await in_turns(map(self._judged_thread, entries)))
         return removed
+
+    async def _judged_thread(self, entry: Record) -> int:
+        """As `_judged`, for a thread."""
+        name = entry.data.decode()
+        state = await self.thread(name)
+        due = None if state is None else self.thread_expiry(state.bump)
+        changes: list[Change] = [Delete(THREADS, entry.key, expect=entry.version)]
+        gone = await self.bury_thread(name) if state is None else 0
+        if due is not None and timed(due, name) != entry.key:
+            changes.append(Put(THREADS, timed(due, name), entry.data))
+        await self._filed(changes)
+        return int(gone)
 
     async def _swept(self, space: str, until: int) -> int:
         """Removes the sessions whose entry in a time index is due and true; re-files the others."""
@@ -97,9 +98,8 @@ class Upkeep(Listing, Threads):
             after = entries[-1].key
             keys = [quoted(entry.data.decode()) for entry in entries]
             hots = await self.records.get_many([(HOT, key) for key in keys])
-            for entry, found in zip(entries, hots, strict=True):
-                removed += await self._judged(space, until, entry, found)
-                await asyncio.sleep(0)
+            met = zip(entries, hots, strict=True)
+            removed += sum(await in_turns(self._judged(space, until, entry, found) for entry, found in met))
         return removed
 
     async def _judged(self, space: str, until: int, entry: Record, found: Record | None) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from typing import Any
 
 import pytest
@@ -95,3 +97,24 @@ def test_what_was_not_asked_for(data: bytes) -> None:
 def test_silence() -> None:
     with pytest.raises(TimeoutError):
         told(b":1\r\n$10\r\nab", 3, 2, seconds=0.05)
+
+
+def test_a_program_that_stood_still_takes_the_answer_that_waits() -> None:
+    """A laptop that slept, a machine that was moved: time is over, and the answer is here."""
+
+    async def use() -> list[Any]:
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+
+            def stands_still() -> None:
+                theirs.sendall(b":7\r\n")
+                time.sleep(0.2)
+
+            asyncio.get_running_loop().call_later(0.01, stands_still)
+            return await exchange(reader, writer, [b"one"], 1, 0.1)
+        finally:
+            writer.close()
+            theirs.close()
+
+    assert asyncio.run(use()) == [7]

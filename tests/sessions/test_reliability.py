@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from typing import Any
 import pytest
 
 from genro_storage import StorageManager
+from genro_storage.records.base import Change
+from genro_storage.records.memory import MemoryRecordStore
 from genro_storage.sessions import SessionStore, StorageFactory
 from tests.servers.fixtures import running
 from tests.servers.postgres import Postgres
@@ -258,3 +262,40 @@ def test_two_hundred_sessions_of_a_hundred_messages(place: Any) -> None:
             assert [one["seq"] for one in history] == list(range(1, 101))
             assert [one["content"] for one in history] == list(range(100))
         assert store.sync.verify().ok
+
+
+class _InTurns(MemoryRecordStore):
+    """Each commit takes some turns of the loop."""
+
+    async def commit(self, changes: Sequence[Change]) -> list[int]:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return await super().commit(changes)
+
+
+@pytest.mark.parametrize("turns", range(9))
+def test_the_loop_can_go_down_whatever_is_under_way(turns: int) -> None:
+    """Whoever waits for a commit that nobody will make must not hold up the end of the program."""
+    ended = []
+
+    async def use() -> None:
+        store = SessionStore(_InTurns())
+        await store.initialize()
+        await store.create_session("s", "u")
+
+        async def one(number: int) -> None:
+            try:
+                await store.update_session("s", increment_requests=True)
+            finally:
+                ended.append(number)
+
+        tasks = [asyncio.ensure_future(one(number)) for number in range(20)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert len(tasks) == 20
+
+    program = threading.Thread(target=lambda: asyncio.run(use()), daemon=True)
+    program.start()
+    program.join(60)
+    assert not program.is_alive()
+    assert len(ended) == 20 or turns == 0  # a task that is cancelled before its first step does nothing

@@ -37,7 +37,7 @@ from genro_storage.sessions import (
     SQLiteStorageBackend,
 )
 
-ROUNDS = 3
+ROUNDS = 5
 WIDE = 32
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.rst"
 BEGIN, END = ".. session figures, written by benchmarks/sessions.py", ".. end of session figures"
@@ -139,14 +139,14 @@ async def sqlite_sessions(folder: Path) -> AsyncIterator[Row]:
     store = SQLiteStorageBackend(folder / "ours.db")
     await store.initialize()
     peer = "aiosqlite by hand"
-    for tasks, bar, count in ((WIDE, 2.5, 1000), (1, 0.6, 200)):
+    for tasks, bar, count in ((WIDE, 2.5, 2000), (1, 0.6, 500)):
         name = f"create+get session, {tasks} tasks"
         prefix = runs()
         yield await beside(name, peer, bar, creating(store, prefix), by_hand(hand, prefix), count, tasks)
     text = "What is a mount? " * 8
     await store.create_session("talk", "u")
     await hand.create("talk")
-    for tasks, bar, count in ((WIDE, 3.0, 1500), (1, 0.8, 200)):
+    for tasks, bar, count in ((WIDE, 3.0, 3000), (1, 0.8, 800)):
         yield await beside(
             f"append message, {tasks} tasks",
             peer,
@@ -194,7 +194,7 @@ async def agents(folder: Path, store: SessionStore, text: str) -> AsyncIterator[
     append = lambda number: store.add_conversation_message("talk", "user", text)  # noqa: E731
     plain = SQLiteSession("talk", db_path=str(folder / "plain.db"))
     yield await beside(
-        "append message", "agents SQLiteSession", 1.1, append, lambda number: plain.add_items([item]), 200, 1
+        "append message", "agents SQLiteSession", 1.1, append, lambda number: plain.add_items([item]), 800, 1
     )
     alchemy = SQLAlchemySession.from_url("talk", url=f"sqlite+aiosqlite:///{folder}/alchemy.db", create_tables=True)
     await alchemy.add_items([item])
@@ -254,7 +254,7 @@ async def checkpoints(folder: Path) -> AsyncIterator[Row]:
     except ImportError:
         yield Row("checkpoint put, 10 KB", "AsyncSqliteSaver", 3)
         return
-    for size, count, bars in ((10_000, 200, (3, 3, 0.8, 1.5)), (1_000_000, 40, (0, 0, 0.7, 0.8))):
+    for size, count, bars in ((10_000, 1000, (3, 3, 0.8, 1.5)), (1_000_000, 40, (0, 0, 0.7, 0.8))):
         async with AsyncSqliteSaver.from_conn_string(str(folder / f"theirs{size}.db")) as theirs:
             await theirs.setup()
             await theirs.conn.execute("PRAGMA synchronous=FULL")
@@ -338,7 +338,7 @@ async def latest(folder: Path) -> AsyncIterator[Row]:
 
 
 async def served(store: SessionStore, peer: Any, told: str, bars: tuple[float, float]) -> AsyncIterator[Row]:
-    for tasks, bar, count in ((WIDE, bars[0], 1000), (1, bars[1], 300)):
+    for tasks, bar, count in ((WIDE, bars[0], 3000), (1, bars[1], 500)):
         prefix = runs()
         name = f"create+get session, {store.records.name}, {tasks} tasks"
         yield await beside(name, told, bar, creating(store, prefix), by_hand(peer, prefix), count, tasks)
@@ -377,8 +377,8 @@ async def postgres_checkpoints(store: SessionStore, url: str) -> AsyncIterator[R
     async with AsyncPostgresSaver.from_conn_string(url, pipeline=True) as theirs:
         ours = GenroCheckpointSaver(store)
         put, get = (putting(ours, 10_000), putting(theirs, 10_000)), (getting(ours), getting(theirs))
-        yield await beside(f"checkpoint put, {told}", peer, 0.8, *put, 300, WIDE)
-        yield await beside(f"checkpoint get, {told}", peer, 1, *get, 300, WIDE)
+        yield await beside(f"checkpoint put, {told}", peer, 0.8, *put, 1000, WIDE)
+        yield await beside(f"checkpoint get, {told}", peer, 1, *get, 1000, WIDE)
 
 
 async def on_redis(url: str, aiecs: str | None) -> AsyncIterator[Row]:

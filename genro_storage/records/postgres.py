@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -25,9 +25,6 @@ from ._postgres_client import Client
 from ._postgres_errors import AGAIN, NotSentError, translated
 from ._postgres_plain import commit_without_function
 from .base import Change, Check, Clock, Delete, Put, Record, RecordFeatures, RecordStore, conflict, now
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 ATTEMPTS = 4

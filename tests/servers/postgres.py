@@ -64,6 +64,7 @@ class Postgres(ServerProcess):
             "synchronous_commit": safe,
             "full_page_writes": safe,
             "max_connections": "200",
+            "dynamic_shared_memory_type": "mmap",  # else a killed server leaves a megabyte in /dev/shm
         }
         return [*self.account, program, "-D", str(data), *(f"--{name}={value}" for name, value in settings.items())]
 

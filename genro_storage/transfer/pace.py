@@ -14,8 +14,8 @@ from .places import both_local
 FIRST, MOST = 8, 64
 BURST = 1.0
 """Seconds of bandwidth that an idle while may save up."""
-ROUND = 0.025
-"""Seconds that one look at the throughput takes at least."""
+ROUND = 0.15
+"""Seconds that one look at the throughput takes at least: threads tell of what they did several times in it."""
 REST = 2.0
 """Seconds after which more files at once are tried again even though the last ones brought nothing."""
 FILE_COST = 64 << 10
@@ -75,6 +75,8 @@ class Width:
         self._base, self._rate = first, 0.0
         """The last number that was looked at, and what it brought."""
         self._looking = self._doubling = True
+        self._cold = True
+        """Connections are being made, so that the first look would tell of those."""
         self._rests_until = self._slowed = -math.inf
         self._begun = clock()
         self._files = self._work = 0
@@ -90,7 +92,10 @@ class Width:
             if now < self._rests_until:
                 return
             if self._looking and self._files >= 2 * self.now and now - self._begun >= ROUND:
-                self._look(self._work / (now - self._begun), now)
+                if self._cold:
+                    self._cold = False
+                else:
+                    self._look(self._work / (now - self._begun), now)
                 self._count_anew(now)
             elif not self._looking and self._files >= self.now / 2:
                 self._grow()

@@ -17,7 +17,7 @@ from genro_storage.mount import Mount
 from genro_storage.transfer import flow
 from genro_storage.transfer.crew import flow_of
 from genro_storage.transfer.options import CopyOptions
-from genro_storage.transfer.pace import FIRST, MOST, Bandwidth, Width, bytes_per_second, width
+from genro_storage.transfer.pace import FIRST, MOST, ROUND, Bandwidth, Width, bytes_per_second, width
 
 from .conftest import local_mount, memory_mount
 from .stores import objects
@@ -109,12 +109,14 @@ def test_t46_what_a_server_copies_is_not_counted() -> None:
 
 # --- how many at once ---
 
+LOOK = 1.2 * ROUND
+
 
 def rounds(many: Width, clock: Clock, rate: Any, count: int) -> None:
     """Lets so many rounds pass in a place that does `rate(width)` files a second."""
     for _ in range(count):
-        clock.now += max(0.03, many.now / rate(many.now))
-        many.done(max(many.now, int(0.03 * rate(many.now))), 0)
+        clock.now += max(LOOK, many.now / rate(many.now))
+        many.done(max(many.now, int(LOOK * rate(many.now))), 0)
 
 
 def test_t45_it_grows_while_that_brings_more() -> None:
@@ -129,11 +131,24 @@ def test_t45_it_doubles_while_that_brings_more() -> None:
     many = Width(8, 64, clock=clock)
     seen = [8]
     for _ in range(20):
-        clock.now += 0.03  # each file waits so long, whatever the others do
+        clock.now += LOOK  # each file waits so long, whatever the others do
         many.done(many.now, 0)
         if many.now != seen[-1]:
             seen.append(many.now)
     assert seen == [8, 16, 32, 64]
+
+
+def test_t45_what_opens_connections_is_no_measure() -> None:
+    """The first files are slow, and more of them at once bring nothing."""
+    clock = Clock()
+    many = Width(8, 64, clock=clock)
+    clock.now += LOOK
+    many.done(16, 0)
+    for _ in range(10):
+        clock.now += LOOK
+        many.done(100, 0)
+        assert many.now in (8, 16)
+    assert many.now == 8
 
 
 @pytest.mark.parametrize("enough", [8, 12, 20, 30])

@@ -94,10 +94,10 @@ def test_t45_a_target_that_throttles_for_5_seconds(
         report = transfer.copy(at(local, "src"), at(bucket[0], "dst"), retries=3 if headers else 12)
     finally:
         timer.cancel()
-    assert time.monotonic() - begun > 5
+    assert 5 < time.monotonic() - begun < 60
     assert files(bucket[1], "dst") == made
     assert (report.files_copied, report.files_failed) == (120, 0)
-    assert report.retries == sum(request.status == 503 for request in proxy.log) > 0
+    assert report.retries == sum(request.status == 503 for request in proxy.log) >= 8
     assert min(widths) <= 4  # half of the first eight
     assert crew.width("auto", local, bucket[0]).now == 8
 

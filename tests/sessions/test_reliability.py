@@ -105,7 +105,7 @@ class Writer:
 
 @pytest.fixture(params=DURABLE)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """(kind, configuration, server) of a durable store of its own."""
+    """(kind, configuration, server) of a store of its own; a durable one unless a test asks for others."""
     if request.param == "sqlite":
         yield "sqlite", {"path": str(tmp_path / "s.db")}, None
     elif request.param == "postgresql":
@@ -113,6 +113,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
             yield "postgresql", {"url": server.url(server.make_database())}, server
     elif request.param == "mount":
         yield "mount", {"mount": str(tmp_path)}, None
+    elif request.param == "memory":
+        yield "memory", {}, None
     else:
         for server in running(Redis(durable=True)):
             yield "redis", {"url": server.url()}, server
@@ -238,6 +240,7 @@ def test_many_processes_at_one_session(place: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("place", ["memory", *DURABLE], indirect=True)
 def test_two_hundred_sessions_of_a_hundred_messages(place: Any) -> None:
     """History is exact and ordered in each."""
     import asyncio

@@ -252,7 +252,7 @@ class _Plan:
             yield Action("fail", entry, error=in_the_way)
         elif left_out := rules.filters.reason(entry.relpath, entry.stat.is_dir) or self._filtered(entry):
             yield Action("skip", entry, left_out)
-            if there is not None and rules.delete_excluded and not left_out.startswith(RAISED):
+            if there is not None and rules.delete and rules.delete_excluded and not left_out.startswith(RAISED):
                 yield Action("delete", there)
         elif clash := self._clash(entry.relpath):
             yield Action("fail", entry, error=clash)

@@ -126,6 +126,17 @@ def test_t26_a_rejecting_filter_keeps_unless_excluded_go(memory: Mount, local: M
     assert files(local) == {}
 
 
+def test_t26_delete_excluded_alone_deletes_and_copies_nothing(memory: Mount) -> None:
+    plant(memory, d__keep=b"1", d__secret=b"2")
+    plant(memory, t__secret=b"old", t__other=b"")
+    for how in ({"exclude": "secret"}, {"filter": lambda place, relpath: relpath != "secret"}):
+        report = transfer.sync(at(memory, "d"), at(memory, "t"), delete_excluded=True, **how)
+        assert files(memory, "t") == {"keep": b"1", "secret": b"old", "other": b""}
+        assert (report.files_deleted, report.failed) == (0, 0)
+        assert report.files_total == 2
+        assert not transfer.sync(at(memory, "d"), at(memory, "t"), delete_excluded=True, dry_run=True, **how).failed
+
+
 def test_t26_nothing_is_deleted_after_a_failure(memory: Mount) -> None:
     there, store = objects("t")
     plant(memory, d__a=b"1", d__b=b"2")

@@ -97,15 +97,24 @@ class LoopThread:
         """Starts a coroutine and returns its future; cancelling that cancels the coroutine."""
         with self._lock:
             if self._loop is None:
-                self._start()
+                try:
+                    self._start()
+                except BaseException:
+                    call.close()
+                    raise
             assert self._loop is not None
             return asyncio.run_coroutine_threadsafe(call, self._loop)
 
     def _start(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_serve, args=[self._loop], name=self.name, daemon=True)
-        self._end = weakref.finalize(self, _stop, self._loop, self._thread)
-        self._thread.start()
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=_serve, args=[loop], name=self.name, daemon=True)
+        try:
+            thread.start()
+        except BaseException:  # the system gives none: the next call asks again
+            loop.close()
+            raise
+        self._loop, self._thread = loop, thread
+        self._end = weakref.finalize(self, _stop, loop, thread)
 
     def close(self) -> None:
         """Cancels what runs and ends the thread. Idempotent."""

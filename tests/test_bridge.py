@@ -7,11 +7,14 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from genro_storage import _bridge
 from genro_storage._bridge import LoopThread, Outcome, PerLoop, Workers, settled
 
 
@@ -35,6 +38,19 @@ def in_child(work: Callable[[], object]) -> bool:
     return False
 
 
+@contextmanager
+def without_threads(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> Iterator[None]:
+    """The system gives this module no more threads."""
+
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "threading", SimpleNamespace(**{**vars(threading), "Thread": Refused}))
+        yield
+
+
 async def answer() -> int:
     await asyncio.sleep(0)
     return 42
@@ -45,6 +61,18 @@ def test_loop_thread_runs() -> None:
     assert thread.run(answer()) == 42
     thread.close()
     thread.close()
+    assert thread.run(answer()) == 42
+    thread.close()
+
+
+def test_loop_thread_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = LoopThread()
+    with without_threads(monkeypatch, _bridge):
+        for _ in range(2):
+            call = answer()
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                thread.run(call)
+            assert call.cr_frame is None  # closed, and not left to a warning
     assert thread.run(answer()) == 42
     thread.close()
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ..exceptions import StorageConfigError, StorageError
 from ._sqlite import statements, writing
-from ._sqlite.file import DatabaseFile, SQLiteOptions, translating
+from ._sqlite.file import DatabaseFile, SQLiteOptions
 from ._sqlite.lane import Lane, Seat
 from .base import Change, Clock, Record, RecordFeatures, RecordStore, now
 
@@ -127,8 +127,7 @@ class SQLiteRecordStore(RecordStore):
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Puts a whole copy of the database at `path` in one step, while it is used; what is there is replaced."""
         target = os.fspath(path)
-        with translating(target):
-            await self._readers.run(lambda connection: statements.backup(connection, self.file.path, target))
+        await self._readers.run(lambda connection: statements.backup(connection, self.file.path, target))
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._stop)

@@ -22,14 +22,15 @@ from genro_storage.exceptions import (
     StorageQuotaError,
     StorageSchemaError,
     StorageTimeoutError,
+    StorageUnavailableError,
     VersionConflictError,
 )
-from genro_storage.records._sqlite import file
-from genro_storage.records.base import Delete, Put, RecordStore
+from genro_storage.records._sqlite import file, lane
+from genro_storage.records.base import Delete, Put, Record, RecordStore
 from genro_storage.records.sqlite import SQLiteRecordStore
 from genro_storage.testing import RecordSuite
 from genro_storage.testing.record_words import FakeClock, at_once
-from tests.test_bridge import in_child
+from tests.test_bridge import in_child, without_threads
 
 
 class TestSQLite(RecordSuite):
@@ -189,6 +190,27 @@ def test_a_failed_commit_fails_the_whole_batch(store: SQLiteRecordStore, monkeyp
     store.sync.close()
 
 
+def test_a_read_that_fails_fails_alone(tmp_path: Path) -> None:
+    """A backup to where nothing can be written says nothing of the reads that travel with it."""
+    store = SQLiteRecordStore(tmp_path / "records.db", readers=1)
+    store.sync.commit([Put("s", "large", bytes(65537))])  # a small one is read without a thread
+
+    async def burst() -> list[Record | BaseException | None]:
+        with store._readers.seats[0].lock:  # the reader waits, at most with the first of them
+            reads = [store.get("s", "large"), store.backup(tmp_path / "none" / "copy.db"), store.get("s", "large")]
+            tasks = [asyncio.ensure_future(call) for call in reads]
+            for _ in range(5):
+                await asyncio.sleep(0)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    first, failed, last = asyncio.run(burst())
+    assert isinstance(failed, StorageUnavailableError)
+    assert str(tmp_path / "none" / "copy.db") in str(failed)
+    assert isinstance(first, Record)
+    assert first == last
+    store.sync.close()
+
+
 def test_small_records_are_read_at_once(store: SQLiteRecordStore) -> None:
     """No thread is asked for a record of 64 KiB; for one byte more it is."""
     store.sync.commit([Put("s", "small", bytes(65536)), Put("s", "large", bytes(65537))])
@@ -228,6 +250,52 @@ def test_the_log_is_brought_home_between_commits(store: SQLiteRecordStore) -> No
     while os.path.getsize(store.file.path) < 30 << 20:  # after the last answer
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    store.sync.close()
+
+
+def test_a_log_that_cannot_be_brought_home_ends_no_thread(store: SQLiteRecordStore) -> None:
+    """A damaged file says so to whoever reads or writes next, instead of keeping all of them waiting for ever."""
+    real, asked = store.file.connect, threading.Event()
+
+    def judged(action: int, name: str | None, *rest: object) -> int:
+        if action != sqlite3.SQLITE_PRAGMA or name != "wal_checkpoint":
+            return sqlite3.SQLITE_OK
+        asked.set()
+        return sqlite3.SQLITE_DENY
+
+    def refusing() -> sqlite3.Connection:
+        connection = real()
+        connection.set_authorizer(judged)
+        return connection
+
+    store._writer._connect = refusing
+    store.writing._logged = file.LOGGED + 1
+    store.sync.commit([Put("s", "k", b"1")])
+    assert asked.wait(60)
+    writing = threading.Thread(target=lambda: store.sync.commit([Put("s", "k", b"2")]), daemon=True)
+    writing.start()
+    writing.join(60)
+    assert not writing.is_alive()
+    record = store.sync.get("s", "k")
+    assert record is not None
+    assert record.data == b"2"
+    store.sync.close()
+
+
+def test_who_gets_no_thread_is_told_and_asks_again(store: SQLiteRecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.sync.initialize()
+    with without_threads(monkeypatch, lane):
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                store.sync.commit([Put("s", "k", b"1")])
+
+        async def burst() -> list[object]:
+            return await asyncio.gather(
+                *(store.commit([Put("s", f"{n}", b"")]) for n in range(3)), return_exceptions=True
+            )
+
+        assert all(isinstance(answer, RuntimeError) for answer in asyncio.run(burst()))
+    assert store.sync.commit([Put("s", "k", b"1")]) == [1]
     store.sync.close()
 
 

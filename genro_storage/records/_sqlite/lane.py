@@ -148,18 +148,24 @@ class Lane:
         return future
 
     def _put(self, jobs: Sequence[Job[Any]]) -> None:
+        """In the loop of these jobs."""
         with self._lock:  # a job put behind the end of its threads would wait for ever
-            if not self._threads:
-                self._start()
+            try:
+                if not self._threads:
+                    self._start()
+            except RuntimeError as error:  # the system gives no thread
+                for job in jobs:
+                    job.error = error
+                    job.resolve()
+                return
             for job in jobs:
                 self._queue.put(job)
 
     def _start(self) -> None:
-        self._threads = [
-            threading.Thread(target=_work, args=[self, seat], name=self.name, daemon=True) for seat in self.seats
-        ]
-        for thread in self._threads:
+        for seat in self.seats:
+            thread = threading.Thread(target=_work, args=[self, seat], name=self.name, daemon=True)
             thread.start()
+            self._threads.append(thread)
 
     def dismiss(self) -> list[threading.Thread]:
         """Tells the threads to end after what is queued, and to close their connections; the next job starts others."""

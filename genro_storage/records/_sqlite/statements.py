@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..base import Record
-from .file import translated
+from .file import translated, translating
 from .lane import Job
 
 INLINE = 64 << 10
@@ -50,23 +50,32 @@ def approximate_count(connection: sqlite3.Connection) -> int:
 
 
 class Reading:
-    """Serves the readers' lane: one short read transaction for a batch, so that each answer is of one moment."""
+    """Serves the readers' lane: one short read transaction for a batch, so that each answer is of one moment.
+
+    A read that fails fails alone.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def __call__(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
-        try:
+        with translating(self.path):
             connection.execute("BEGIN")
-            for job in jobs:
-                job.value = job.call(connection)
-            connection.execute("COMMIT")
-        except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise translated(error, self.path) from error
-            raise
+            try:
+                for job in jobs:
+                    self._answer(connection, job)
+            finally:
+                if connection.in_transaction:  # some errors end it
+                    connection.execute("ROLLBACK")
+
+    def _answer(self, connection: sqlite3.Connection, job: Job[Any]) -> None:
+        try:
+            job.value = job.call(connection)
+        except sqlite3.Error as error:
+            job.error = translated(error, self.path)
+            job.error.__cause__ = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, who asked gets it
+            job.error = error
 
 
 def get(connection: sqlite3.Connection, space: str, key: str, moment: int) -> Record | None:
@@ -136,7 +145,7 @@ def checkpoint(connection: sqlite3.Connection, mode: str = "TRUNCATE") -> None:
     """Empties the write-ahead log, unless somebody reads it; ``PASSIVE`` waits for nobody."""
     try:
         connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-    except sqlite3.OperationalError:  # busy, or the disk is full: what was acknowledged stays in the log
+    except sqlite3.Error:  # busy, full, damaged: what was acknowledged stays in the log, and the next call tells
         pass
 
 
@@ -145,6 +154,11 @@ def backup(connection: sqlite3.Connection, source: str, path: str) -> None:
     target = os.path.abspath(path)
     if os.path.exists(target) and os.path.samefile(source, target):
         raise ValueError("a backup onto the database itself")
+    with translating(target):
+        _backup(connection, target)
+
+
+def _backup(connection: sqlite3.Connection, target: str) -> None:
     staged = f"{target}.genro-{os.urandom(4).hex()}"
     copy = sqlite3.connect(staged, isolation_level=None)
     try:

@@ -27,7 +27,7 @@ from .job import Copied, Job
 from .moving import Removal
 from .nearby import Nearby
 from .options import CopyOptions
-from .places import At, both_local, fault, near, same_place
+from .places import At, both_local, fault, leads_back, near, same_place
 from .plan import EXISTING, Action
 from .pool import Note, Outcome, is_small
 from .proof import same_bytes
@@ -142,18 +142,27 @@ class Worker:
         """A file or a link goes; what it replaces is kept before, where that is wanted."""
         if action.exists and not self._options.overwrite:
             return self._removed(action, self._tried(action, lambda attempt: self._recognised(action)))
-        if self._backup is not None and (action.exists or self._single):
-            backup, place = self._backup, self._landing(action)
-            if not same_place(At(self._source.mount, action.entry.stat.path), place):
-                kept = self._tried(action, lambda attempt: backup.keep(place, action.entry.relpath))
-                if kept.error is not None:
-                    return kept
+        over_link = action.kind == "copy" and action.there is not None and action.there.is_symlink and not self._single
+        if over_link or (self._backup is not None and (action.exists or self._single)):
+            ready = self._tried(action, lambda attempt: self._make_ready(action, over_link))
+            if ready.error is not None:
+                return ready
         if action.kind == "link":
             return self._removed(action, self._tried(action, lambda attempt: self._recreate_link(action)))
         outcome = self._file(action, opened)
         if self.resume is not None and outcome.copied is not None:
             self.resume.committed(action, outcome.copied)
         return self._removed(action, outcome)
+
+    def _make_ready(self, action: Action, over_link: bool) -> None:
+        """Keeps what is to be replaced; a link to another file of the target goes, or this one would arrive there."""
+        place = self._landing(action)
+        if same_place(At(self._source.mount, action.entry.stat.path), place):
+            return
+        if self._backup is not None:
+            self._backup.keep(place, action.entry.relpath)
+        if over_link and leads_back(place, self._target):
+            place.mount.delete(place.path)
 
     def _removed(self, action: Action, outcome: Outcome) -> Outcome:
         """For a move: the outcome once the source has gone too."""

@@ -15,7 +15,7 @@ from ..mount import Mount
 from ..types import Place, Stat
 from .flow import Flow
 from .ordered import in_order
-from .places import At, both_local, fault, is_within, led_to, placed
+from .places import At, both_local, fault, is_within, leads_back, led_to, placed
 from .plan import Action, Entry, Rules, actions
 
 
@@ -234,10 +234,14 @@ class TargetListing(Listing):
             yield entry
 
     def _as_followed(self, entry: Entry) -> Entry:
-        """A link to a directory that is followed is that directory."""
-        if self._follow and entry.stat.is_dir and entry.stat.is_symlink:
+        """A link to a directory that is followed is that directory; what is written must not arrive by two ways."""
+        if not (entry.stat.is_dir and entry.stat.is_symlink):
+            return entry
+        if self._follow:
             return replace(entry, stat=replace(entry.stat, is_symlink=False))
-        return entry
+        compares = self.untold is not None
+        alias = not compares and leads_back(self._place._replace(path=entry.stat.path), self._place)
+        return replace(entry, alias=alias)
 
     def again(self) -> Iterator[Entry]:
         """All entries anew, one directory at a time."""

@@ -143,6 +143,15 @@ def led_to(place: Place) -> str | None:
     return place.mount.backend.native_path("/".join(found))
 
 
+def leads_back(link: Place, root: Place) -> bool:
+    """Whether a link below `root` leads to a place of this tree, which is reached without it too."""
+    try:
+        there, top = led_to(link), led_to(root)
+    except StorageError:
+        return False  # it leads nowhere that anything could be written
+    return there is not None and top is not None and (is_within(there, top) or is_within(top, there))
+
+
 def _link_at(mount: Mount, path: str) -> str | None:
     """What a link says; None for anything else, and where nothing is."""
     try:

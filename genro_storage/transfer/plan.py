@@ -35,7 +35,7 @@ class Entry(Struct, frozen=True):
     """One listed entry: its path relative to the root of the tree, its key in bytewise order, its facts.
 
     `linked`: reached through a link to a directory. `error`: why it can only fail. `unlisted`: a directory, and nobody
-    knows what is in it.
+    knows what is in it. `alias`: a link of the target to a directory that is reached without it too.
     """
 
     relpath: str
@@ -44,6 +44,7 @@ class Entry(Struct, frozen=True):
     linked: bool = False
     error: StorageError | None = None
     unlisted: bool = False
+    alias: bool = False
 
 
 class Action(Struct, frozen=True):
@@ -142,7 +143,7 @@ class _Plan:
         self.held: list[_Held] = []
         """Each one's key begins with the key of the one before: what is held is bounded by the length of a key."""
         self._files: list[bytes] = []
-        """Files that only the target has and that may yet prove to stand where the source has a directory."""
+        """Files and links of the target only, which may yet prove to stand where the source has a directory."""
         self._there: Entry | None = None
         self._names = _FoldedNames() if rules.folds else None
         self._takes_all = not (rules.filters or rules.filter is not None or rules.folds)
@@ -153,9 +154,9 @@ class _Plan:
         """The next entry of the target; `mate`: the next of the source, its key is not smaller."""
         yield from self.release(entry.key, of_source=False)
         self._there = entry
-        if not entry.stat.is_dir:
+        if entry.alias or not entry.stat.is_dir:
             self._files = [key for key in self._files if entry.key.startswith(key)]
-            self._files.append(entry.key)
+            self._files.append(entry.key.removesuffix(b"/"))
         if self.rules.delete and self._goes(entry, mate):
             yield Action("delete", entry)
 
@@ -164,8 +165,9 @@ class _Plan:
         rules = self.rules
         is_dir = _is_real_dir(entry)
         both = mate is not None and (mate.key.startswith(entry.key) if entry.stat.is_dir else mate.key == entry.key)
-        if mate is not None and is_dir and self._is_link(mate, entry):
-            both = False  # the link is to stand where this directory is
+        is_link = mate is not None and self._is_link(mate, entry)
+        if (is_dir and is_link) or (entry.alias and not is_link):
+            both = False  # a link is to stand where this directory is, or a directory where this link is
         left_out = rules.filters.reason(entry.relpath, entry.stat.is_dir)
         if both:
             return is_dir and left_out is not None and rules.delete_excluded
@@ -207,6 +209,8 @@ class _Plan:
             self._files.pop()
         stat, is_link = entry.stat, entry.stat.is_symlink and self.rules.symlinks != "follow"
         is_dir = stat.is_dir and not is_link
+        if is_dir and there is not None and there.alias:
+            there = None  # the directory is still to be made
         self._files = [key for key in self._files if entry.key.startswith(key)]
         name = entry.key if is_dir else entry.key.removesuffix(b"/")  # a link is no directory, whatever it leads to
         blocked = any(name.startswith(key + b"/") for key in self._files)

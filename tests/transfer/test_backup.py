@@ -116,3 +116,13 @@ def test_a_backup_named_by_text_needs_a_manager(memory: Mount) -> None:
         assert manager.node("m:kept/a").read_text() == "old"
         manager.copy("m:d", "m:t", options=transfer.CopyOptions(backup="m:again"))
         assert manager.node("m:again/a").read_text() == "new"
+
+
+def test_a_link_that_cannot_be_followed_fails_alone(local: Mount, other: Mount, tmp_path: Path) -> None:
+    plant(local, d__a=b"1", d__link=b"2", d__z=b"3")
+    plant(other, t__a=b"old")
+    (tmp_path / "other/t/link").symlink_to("link")
+    report = transfer.copy(at(local, "d"), at(other, "t"), backup=at(other, "kept"), errors="report")
+    assert [failure.relpath for failure in report.failures] == ["link"]
+    assert files(other, "kept") == {"a": b"old"}
+    assert (other.get("t/a")[0], other.get("t/z")[0]) == (b"1", b"3")

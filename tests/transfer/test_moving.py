@@ -283,6 +283,20 @@ def test_r02_a_linked_directory_inside_the_target(local: Mount, tmp_path: Path) 
     assert local.get("src/e/f")[0] == b"1"
 
 
+def test_nothing_is_lost_by_links_inside_the_target(memory: Mount, local: Mount, tmp_path: Path) -> None:
+    plant(memory, src__a__f=b"1", src__e__f=b"2", src__e__g__=b"", src__log=b"3", src__logs__1=b"4")
+    plant(local, dst__a__=b"", dst__logs__1=b"old")
+    (tmp_path / "l/dst/e").symlink_to("a")
+    (tmp_path / "l/dst/log").symlink_to("logs/1")
+    with pytest.raises(StorageTransferError) as caught:
+        transfer.move(at(memory, "src"), at(local, "dst"))
+    failures = caught.value.report.failures
+    assert [failure.relpath for failure in failures] == ["e/f", "e/g"]
+    assert all(isinstance(failure.error, StorageNotADirectoryError) for failure in failures)
+    assert files(local, "dst") == {"a/f": b"1", "log": b"3", "logs/1": b"4"}
+    assert files(memory, "src") == {"e/f": b"2"}
+
+
 def test_r04_moving_links_leaves_what_they_lead_to(local: Mount, memory: Mount, tmp_path: Path) -> None:
     plant(local, real__x=b"1", file=b"2", src__a=b"3")
     base = tmp_path / "l"

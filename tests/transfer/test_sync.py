@@ -497,6 +497,22 @@ def test_a_link_of_the_target_that_leads_where_the_source_has_a_directory(
     assert other.readlink("t/x") == "../elsewhere"
 
 
+def test_a_link_of_the_target_that_leads_back_into_it_gives_way(memory: Mount, other: Mount, tmp_path: Path) -> None:
+    """What is written through such a link would be deleted, or replaced, at the place that it leads to."""
+    plant(memory, d__x__f=b"new", d__x__e__=b"", d__y__g=b"2", d__g=b"1")
+    plant(other, t__real__f=b"old", t__y__g=b"22")
+    for name, text in (("x", "real"), ("g", "y/g"), ("up", "..")):
+        (tmp_path / "other/t" / name).symlink_to(text)
+    report = transfer.sync(at(memory, "d"), at(other, "t"), delete=True, dry_run=True)
+    assert (report.files_copied, report.files_deleted) == (3, 3)
+    report = transfer.sync(at(memory, "d"), at(other, "t"), delete=True)
+    assert (report.files_copied, report.files_deleted, report.ok) == (3, 3, True)
+    assert tree(other, "t") == tree(memory, "d")
+    assert not any(path.is_symlink() for path in (tmp_path / "other/t").iterdir())
+    again = transfer.sync(at(memory, "d"), at(other, "t"), delete=True)
+    assert (again.files_copied, again.files_deleted) == (0, 0)
+
+
 def test_stop_ends_the_deletions_too(memory: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     there, store = objects("t")
     plant(memory, d__a=b"1")

@@ -118,16 +118,15 @@ class Parts:
         starts = [start for start in range(0, size, writer.part_size) if start not in held]
         longest = LONGEST if writer.one_pass else 0
         todo = Runs(starts, writer.part_size, self._threads, longest, alone=self._begun is not None)
-        crew = [
-            thread("part", lambda: self._work(writer, todo))
-            for _ in range(min(self._threads, -(-size // writer.part_size)) - 1)
-        ]
-        for one in crew:
-            one.start()
+        crew: list[threading.Thread] = []
         try:
+            while len(crew) < min(self._threads, -(-size // writer.part_size)) - 1:
+                one = thread("part", lambda: self._help(writer, todo))
+                one.start()
+                crew.append(one)
             self._work(writer, todo)
         except BaseException as error:
-            self._stop(error)  # Ctrl-C comes here and nowhere else
+            self._stop(error)  # Ctrl-C, or no more threads
             raise
         finally:
             for one in crew:
@@ -158,6 +157,13 @@ class Parts:
                 self._followed()
             except Exception as error:  # noqa: BLE001 - the engine: the thread that called must hear of it
                 self._stop(error)
+
+    def _help(self, writer: PartWriter, todo: Runs) -> None:
+        """As `_work`, in a thread of the crew; what a driver raises there may be no `Exception`."""
+        try:
+            self._work(writer, todo)
+        except BaseException as error:  # noqa: BLE001 - the engine: as above
+            self._stop(error)
 
     def _run(self, writer: PartWriter, starts: list[int]) -> None:
         """Puts neighbouring parts. It has its memory before its connection: nobody waits for one who has the other."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from genro_storage.exceptions import (
 from genro_storage.mount import Mount
 from genro_storage.retry import RetryPolicy
 from genro_storage.testing import Fault, FaultPlan, FaultyBackend
-from genro_storage.transfer import TransferEvent, parallel
+from genro_storage.transfer import TransferEvent, flow, parallel
 from genro_storage.transfer.options import CopyOptions
 from genro_storage.transfer.runs import Run
 from tests.servers.azure import AzureEndpoint
@@ -529,6 +530,53 @@ def test_t36_cancel(small: dict[str, int], memory: Mount, local: Mount) -> None:
     local.put("f", b"old")
     with changed_after(memory, 3, cancel.set) as watched, pytest.raises((TransferCancelled, StorageError)):
         transfer.copy(at(watched, "f"), at(local, "f"), cancel=cancel, bandwidth=100_000, **small)
+    assert local.get("f")[0] == b"old"
+    assert local.unfinished("", older_than=-60) == []
+
+
+@pytest.mark.parametrize("verify", ["none", "checksum"])
+def test_a_thread_that_is_cancelled_by_its_driver_ends_the_file(
+    small: dict[str, Any], memory: Mount, local: Mount, monkeypatch: pytest.MonkeyPatch, verify: str
+) -> None:
+    """What a driver raises may be no `Exception`; without its part the file is not whole."""
+    memory.put("f", SMALL)
+    local.put("f", b"old")
+    cancelled, real = threading.Event(), parallel.Parts._part
+
+    def part(self: parallel.Parts, *args: Any) -> None:
+        if threading.current_thread().name == "genro-transfer-part":
+            cancelled.set()
+            raise asyncio.CancelledError
+        assert cancelled.wait(60)
+        real(self, *args)
+
+    monkeypatch.setattr(parallel.Parts, "_part", part)
+    with pytest.raises(asyncio.CancelledError):
+        transfer.copy(at(memory, "f"), at(local, "f"), verify=verify, **small)
+    assert local.get("f")[0] == b"old"
+
+
+def test_threads_that_cannot_be_had_leave_nobody_at_work(
+    small: dict[str, int], memory: Mount, local: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.put("f", SMALL)
+    local.put("f", b"old")
+    crew: list[threading.Thread] = []
+
+    def thread(name: str, work: Callable[[], object]) -> threading.Thread:
+        one = flow.thread(name, work)
+        crew.append(one)
+        if len(crew) > 1:
+            monkeypatch.setattr(one, "start", refused)
+        return one
+
+    def refused() -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(parallel, "thread", thread)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        transfer.copy(at(memory, "f"), at(local, "f"), **small)
+    assert [one.is_alive() for one in crew] == [False, False]
     assert local.get("f")[0] == b"old"
     assert local.unfinished("", older_than=-60) == []
 

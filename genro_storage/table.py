@@ -301,5 +301,6 @@ def _parents_first(entries: Mapping[str, Entry]) -> Iterator[str]:
 
 
 def redacted(mount: Mount) -> dict[str, Any]:
-    """The options of a mount with every secret shown as ``***``."""
-    return shown({key: value for key, value in fields_of(mount.backend.options).items() if value not in (None, "")})
+    """The options of a mount with every secret shown as ``***``; without those that nobody has given."""
+    unset = (None, "", msgspec.UNSET)
+    return shown({key: value for key, value in fields_of(mount.backend.options).items() if value not in unset})

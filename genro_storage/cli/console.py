@@ -159,6 +159,11 @@ def human_size(size: int | None, exact: bool = False) -> str:
     return f"{amount / 1024:.1f} EiB"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """So many of them, in words."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def local_time(moment: float | None) -> str:
     """A time as ISO 8601 with the local offset."""
     return "-" if moment is None else _iso(moment, local=True)

@@ -95,10 +95,11 @@ def main_parser() -> Parser:
 
 def verb_parser(name: str, chosen: Verb) -> Parser:
     """The parser of one command."""
+    summary = COMMANDS[name][1]
     parser = Parser(
         prog=f"{PROGRAM} {name}",
         usage=f"{PROGRAM} {name} [options] {chosen.paths}".rstrip(),
-        description=COMMANDS[name][1].capitalize() + ".",
+        description=f"{summary[0].upper()}{summary[1:]}.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, width=_help_width()),
         allow_abbrev=False,
     )

@@ -66,7 +66,9 @@ class RecoverReport(Struct):
     def __str__(self) -> str:
         would = "would be " if self.dry_run else ""
         failed = f", {len(self.failures)} failed" if self.failures else ""
-        return f"{len(self.aborted)} leftovers {would}removed, {self.jobs} transfers {would}forgotten{failed}"
+        removed, forgotten = len(self.aborted), self.jobs
+        told = f"{removed} leftover{'' if removed == 1 else 's'} {would}removed"
+        return f"{told}, {forgotten} transfer{'' if forgotten == 1 else 's'} {would}forgotten{failed}"
 
 
 def recover(

@@ -252,13 +252,16 @@ def test_options_stand_anywhere_and_two_dashes_end_them(here: Path, cli: Run) ->
     assert cli("rm", "-v", "--", "-l").out == f"deleted {here}/-l\n"
 
 
-def test_help(cli: Run) -> None:
+def test_help(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     told = cli("--help").out
     assert all(f"  {name} " in told and summary in told for name, (_, summary) in COMMANDS.items())
-    for name in COMMANDS:
+    for name, (_, summary) in COMMANDS.items():
         ran = cli(name, "--help")
         assert (ran.code, ran.err) == (0, "")
         assert ran.out.startswith(f"usage: genro-storage {name} [options]")
+        assert f"{summary[0].upper()}{summary[1:]}." in ran.out.splitlines()
+        assert max(map(len, ran.out.splitlines())) <= 78
 
 
 def test_help_is_as_wide_as_the_terminal(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:

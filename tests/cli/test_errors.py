@@ -110,6 +110,20 @@ def test_mounts_are_shown_without_their_secrets(cli: Run, configured: Configure)
     assert "very-secret" not in ran.out + cli("--json", "mounts").out + cli("-vv", "mounts").out
 
 
+def test_mounts_are_shown_by_what_is_not_the_default(cli: Run, configured: Configure) -> None:
+    """Every option, and what none of them says, would hide it."""
+    cloud = {"name": "cloud", "type": "s3", "bucket": "b", "path": "pre/fix", "verify_tls": False}
+    talks = {"name": "talks", "type": "sessions", "path": "s.db", "session_ttl": "1d"}
+    configured([cloud, talks, {"name": "scratch", "type": "temp", "permission_mask": "0640"}])
+    told = {line.split()[0]: line.split()[3:] for line in cli("mounts").out.splitlines()}
+    assert told["cloud"] == ["b/pre/fix/", "bucket=b", "verify_tls=False"]
+    assert told["talks"] == ["path=s.db", "session_ttl=86400.0"]
+    assert told["scratch"][1:] == ["permission_mask=0640"]
+    whole = {one["name"]: one["options"] for one in cli("--json", "mounts").objects}
+    assert (whole["cloud"]["timeout"], whole["talks"]["context_versions"]) == (60.0, 10)
+    assert "UNSET" not in str(whole)
+
+
 # --- many files that fail alike ---
 
 

@@ -708,14 +708,14 @@ def test_t39_recover(
         assert (told.aborted, told.jobs, told.ok) == ([], 0, True)
         told = storage.recover(journal=journal, older_than=0, dry_run=True)
         assert sorted(one.fullpath for one in told.aborted) == ["l:a/b", "t:g"]
-        assert str(told) == "2 leftovers would be removed, 1 transfers would be forgotten"
+        assert str(told) == "2 leftovers would be removed, 1 transfer would be forgotten"
         assert len(target.unfinished("", older_than=-60)) == 1
         monkeypatch.setattr("genro_storage.journal.journal.Journal.jobs", _nothing_is_old(Journal.jobs))
         assert [one.fullpath for one in storage.recover(journal=journal, older_than=0).aborted] == ["l:a/b"]
         monkeypatch.undo()
         told = storage.recover(journal=journal, older_than=0)
         assert ([one.fullpath for one in told.aborted], told.jobs) == (["t:g"], 1)
-        assert str(told) == "1 leftovers removed, 1 transfers forgotten"
+        assert str(told) == "1 leftover removed, 1 transfer forgotten"
         assert json.loads(json.dumps(told.to_dict()))["aborted"][0]["path"] == "t:g"
         for mount in (target, local):
             assert mount.unfinished("", older_than=-60) == []

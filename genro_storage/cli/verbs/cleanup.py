@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from ..console import escaped, local_time, utc_time
+from ..console import counted, escaped, local_time, utc_time
 from ..failures import FAILED, OK, UsageError, local_names
 from ..parser import duration
 from ..registry import Verb
@@ -36,11 +36,12 @@ def _cleanup(session: Session, options: Namespace) -> int:
         if console.json or console.verbose or report.dry_run:
             console.result(f"{said} {escaped(path)}, begun {local_time(one.started)}", facts)
     for path, error in report.failures:
-        console.error(error, "" if error.path else path)
+        console.error(error, "" if error.path or error.mount else path)
     if not console.quiet:
-        told = f"{said} {len(report.aborted)} leftovers; {'would forget' if report.dry_run else 'forgot'} {report.jobs}"
+        forgot = "would forget" if report.dry_run else "forgot"
+        told = f"{said} {counted(len(report.aborted), 'leftover')}; {forgot} {counted(report.jobs, 'transfer')}"
         counts = {"removed": len(report.aborted), "jobs": report.jobs, "failed": len(report.failures)}
-        console.result(f"{told} transfers", {"operation": "cleanup", "dry_run": report.dry_run, **counts})
+        console.result(told, {"operation": "cleanup", "dry_run": report.dry_run, **counts})
     return FAILED if report.failures else OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..console import escaped, human_size, local_time
@@ -63,27 +64,36 @@ def _check(session: Session) -> int:
             code = FAILED
             continue
         told = " ".join(f"{key}={value}" for key, value in facts.items())
-        session.console.result(f"{check.name}  ok  {told}", {"name": check.name, "ok": True, **facts})
+        session.console.result(f"{check.name}  ok  {told} s", {"name": check.name, "ok": True, **facts})
     return code
 
 
 def _mounts(session: Session, options: Namespace) -> int:
     if options.check:
         return _check(session)
-    mounts = session.places.configure().mounts
+    storage = session.places.configure()
+    mounts = storage.mounts
     names = max((len(name) for name in mounts), default=0)
     kinds = max((len(info.type) for info in mounts.values()), default=0)
     for name, info in mounts.items():
-        told = " ".join(f"{key}={escaped(str(value))}" for key, value in _keys(info).items())
+        told = " ".join(f"{key}={escaped(value)}" for key, value in _keys(info, storage._mount(name).backend.options))
         line = f"{name:<{names}}  {info.type:<{kinds}}  {info.permissions:<9}  {escaped(info.root)}  {told}"
         facts = {"name": name, "type": info.type, "permissions": info.permissions, "root": info.root}
         session.console.result(line.rstrip(), {**facts, "options": dict(info.options)})
     return 0
 
 
-def _keys(info: MountInfo) -> dict[str, Any]:
-    """The options that say something beyond the root."""
-    return {key: value for key, value in info.options.items() if value not in (None, "", False, {}) and key != "path"}
+def _keys(info: MountInfo, options: object) -> Iterator[tuple[str, str]]:
+    """The options that say something beyond the root: what is not as it is without them."""
+    from msgspec import Struct
+    from msgspec.structs import fields
+
+    from ...backends.options import Octal
+
+    usual = {field.name: field.default for field in fields(options)} if isinstance(options, Struct) else {}
+    for key, value in info.options.items():
+        if value not in (None, "", {}) and value != usual.get(key, False) and (key != "path" or not info.root):
+            yield key, f"{value:04o}" if isinstance(value, Octal) else str(value)
 
 
 VERBS = {

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from ...exceptions import StorageError, StorageNotADirectoryError
-from ..console import escaped, human_size, local_time
+from ..console import counted, escaped, human_size, local_time
 from ..facts import facts_of
 from ..failures import common_code
 from ..parser import number
@@ -156,7 +156,7 @@ def _draw(session: Session, node: StorageNode, options: Namespace) -> int:
             except StorageError as error:
                 codes.add(session.console.error(error))
     if not options.json:
-        session.console.line(f"\n{directories} directories, {files} files")
+        session.console.line(f"\n{counted(directories, 'directory', 'directories')}, {counted(files, 'file')}")
     return common_code(codes)
 
 

@@ -118,6 +118,7 @@ def standard_input() -> Iterator[bytes]:
 
 
 def _hash_options(parser: ArgumentParser) -> None:
+    parser.usage = f"{parser.usage}\n{'':7}{parser.prog} [options] --check FILE"
     parser.add_argument("--algorithm", choices=tuple(DIGITS), default="sha256", help="default: sha256")
     parser.add_argument("--check", metavar="FILE", help="compare with the lines of FILE, as this command prints them")
 

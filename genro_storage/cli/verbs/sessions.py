@@ -22,6 +22,8 @@ PAGE = 500
 
 
 def _options(parser: ArgumentParser) -> None:
+    ways = (how.replace("sessions ", "sessions [options] ", 1) for how in USAGE.values())
+    parser.usage = f"\n{'':7}".join(f"genro-storage {how}" for how in ways)
     add = parser.add_argument
     add("--mount", metavar="NAME", default="sessions", help="the mount of the sessions (default: sessions)")
     add("--user", metavar="ID", help="list: only the sessions of this user")
@@ -191,7 +193,7 @@ def _migrate(
 
 MANY = 1 << 20
 USAGE = {
-    "list": "sessions list [--user ID] [--status NAME] [--limit N]",
+    "list": "sessions list",
     "show": "sessions show SESSION…",
     "export": "sessions export TREE [SESSION…]",
     "import": "sessions import TREE",

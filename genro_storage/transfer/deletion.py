@@ -40,7 +40,7 @@ class Deletions:
         if action.kind != "delete":
             self._waiting.add(action)
             self.waiting_files += action.kind != "mkdir"
-            self.waiting_bytes += (stat.size or 0) if action.kind != "mkdir" else 0
+            self.waiting_bytes += (stat.size or 0) if action.kind == "copy" else 0
             self._told(action)
         elif stat.is_dir and not stat.is_symlink:
             self._directories.add(action.entry.relpath)

@@ -107,7 +107,7 @@ class Teller:
     def planned(self, action: Action) -> None:
         """One more action; directories count no file, what stays behind no bytes."""
         self.files_total += action.kind != "mkdir"
-        self.bytes_total += _size(action) if action.kind in ("copy", "link") else 0
+        self.bytes_total += _size(action) if action.kind == "copy" else 0
         if self.listens and (now := time.monotonic()) - self._scanned >= PULSE:
             self._scanned = now
             self.event("scan")
@@ -123,7 +123,7 @@ class Teller:
 
     def settled(self, action: Action) -> None:
         """A file is through, whatever came of it: its bytes are not to be waited for any more."""
-        self._settled += _size(action) if action.kind in ("copy", "link") else 0
+        self._settled += _size(action) if action.kind == "copy" else 0
 
     def copied(self, action: Action) -> None:
         self._about("file_done", action)
@@ -131,7 +131,7 @@ class Teller:
             self._call(self._options.on_file, action)
 
     def skipped(self, action: Action, reason: str) -> None:
-        if action.kind in ("copy", "link") and self._report.operation != "compare":  # it proved to be good enough
+        if action.kind == "copy" and self._report.operation != "compare":  # it proved to be good enough
             self.bytes_total -= _size(action)
             self._settled -= _size(action)
         self._about("skip", action, reason=reason)

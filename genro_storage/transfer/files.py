@@ -270,7 +270,7 @@ def _previewed(action: Action) -> Outcome:
     """What would come of it; a comparison says in the action what a difference is called."""
     if action.kind == "mkdir" or action.reason:
         return Outcome(reason=action.reason)
-    return Outcome(Copied(action.entry.stat, action.entry.stat.size or 0))
+    return Outcome(Copied(action.entry.stat, (action.entry.stat.size or 0) if action.kind == "copy" else 0))
 
 
 def _make_link(place: At, goal: str) -> None:

@@ -26,6 +26,7 @@ SYMLINK = "symlink"
 FILTERED = "filter"
 RAISED = "filter raised"
 BOTH = "the source is a file and a directory; the target holds one"
+IN_THE_WAY = "the target has a file, or a link, where a directory is needed"
 AFTER = b"0"
 """Added to a name: what comes no earlier than this is neither that name nor below it."""
 EXISTING = "the file exists and is not to be overwritten"
@@ -267,7 +268,7 @@ class _Plan:
     def _in_the_way(one: _Held) -> StorageError | None:
         """What of the other kind the target has: where this is to go, or where a directory above it is needed (T18)."""
         if one.blocked:
-            return StorageNotADirectoryError("the target has a file where a directory is needed")
+            return StorageNotADirectoryError(IN_THE_WAY)
         if one.there is not None:
             is_dir = _is_real_dir(one.there)  # where this is a link that leads to a directory
         else:
@@ -315,7 +316,7 @@ class _Plan:
             return
         delete, error = self.rules.delete, one.error
         if one.blocked and not delete:
-            error = StorageNotADirectoryError("the target has a file where a directory is needed")
+            error = StorageNotADirectoryError(IN_THE_WAY)
         if error is not None:
             yield Action("fail", one.entry, error=error)
         elif one.there is None and self.rules.empty_dirs and (not one.below_target or delete):

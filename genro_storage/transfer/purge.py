@@ -22,7 +22,7 @@ from .events import Teller
 from .flow import Flow
 from .options import CopyOptions
 from .places import At, fault
-from .plan import Action
+from .plan import IN_THE_WAY, Action
 from .report import TransferReport
 
 AT_ONCE = 8
@@ -161,7 +161,10 @@ class Purge:
     def released(self, waiting: Iterator[Action], done: bool) -> Iterator[Action]:
         """The actions that waited for an obstacle to go; those whose obstacle stays fail (T18)."""
         for action in waiting:
-            error = None if self._dry and done else self._obstacle(action)
+            try:
+                error = None if self._dry and done else self._obstacle(action)
+            except StorageError as unseen:
+                error = unseen
             yield action if error is None else Action("fail", action.entry, error=error)
 
     def _obstacle(self, action: Action) -> StorageError | None:
@@ -175,8 +178,8 @@ class Purge:
         for depth in range(len(segments)):
             name = "/".join(segments[: depth + 1])
             above = self._at(name)
-            if mount.is_file(above.path) and not self._holds_both(name):
-                return fault(StorageNotADirectoryError, "the target has a file where a directory is needed", above)
+            if mount.is_symlink(above.path) or (mount.is_file(above.path) and not self._holds_both(name)):
+                return fault(StorageNotADirectoryError, IN_THE_WAY, above)
         return None
 
     def _holds_both(self, relpath: str) -> bool:

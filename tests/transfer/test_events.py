@@ -264,3 +264,13 @@ def test_bytes_of_what_stays_are_no_part_of_the_whole(memory: Mount, local: Moun
     transfer.compare(at(memory, "d"), at(local, "d"), on_event=seen.append)
     assert (seen[-1].kind, seen[-1].bytes_done, seen[-1].bytes_total) == ("end", 4000, 4000)
     assert seen[-1].eta == 0.0
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_links_have_no_bytes(local: Mount, other: Mount, tmp_path: Path, dry_run: bool) -> None:
+    plant(local, src__a=b"12345")
+    (tmp_path / "l/src/link").symlink_to("a")
+    told: list[TransferEvent] = []
+    report = transfer.copy(at(local, "src"), at(other, "dst"), symlinks="copy", dry_run=dry_run, on_event=told.append)
+    assert (report.files_copied, report.bytes_copied) == (2, 5)
+    assert (told[-1].bytes_done, told[-1].bytes_total) == (5, 5)

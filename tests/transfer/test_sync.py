@@ -513,6 +513,25 @@ def test_a_link_of_the_target_that_leads_back_into_it_gives_way(memory: Mount, o
     assert (again.files_copied, again.files_deleted) == (0, 0)
 
 
+def test_an_obstacle_that_stays_fails_what_waited_for_it_and_no_more(
+    memory: Mount, other: Mount, tmp_path: Path
+) -> None:
+    plant(memory, d__a=b"1", d__dir__f=b"2", d__loop__f=b"3", d__x__f=b"4", d__z__f=b"5", d__z__e__=b"")
+    plant(other, t__x=b"old", t__real__f=b"kept")
+    (tmp_path / "other/t/loop").symlink_to("loop")
+    (tmp_path / "other/t/z").symlink_to("real")
+    told: list[tuple[int, int]] = []
+    report = transfer.sync(
+        at(memory, "d"), at(other, "t"), delete=True, errors="report", progress=lambda *now: told.append(now),
+        filter=lambda place, relpath: relpath not in ("loop", "z", "real/f"),
+    )  # fmt: skip
+    assert sorted(failure.relpath for failure in report.failures) == ["loop/f", "z/e", "z/f"]
+    assert (report.files_copied, report.files_failed, report.complete) == (3, 3, True)
+    assert told[-1] == (6, 6)
+    assert files(other, "t").items() >= {"a": b"1", "dir/f": b"2", "x/f": b"4", "real/f": b"kept"}.items()
+    assert "real/e/" not in tree(other, "t")
+
+
 def test_stop_ends_the_deletions_too(memory: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     there, store = objects("t")
     plant(memory, d__a=b"1")

@@ -6,6 +6,7 @@ a while counts on both sides. The bars for writing hold on a disk file system.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import statistics
@@ -174,7 +175,11 @@ def importing(bench: Bench) -> None:
 
 
 def main() -> int:
-    where = sys.argv[1] if len(sys.argv) > 1 else None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "directory", nargs="?", metavar="DIRECTORY", help="where files are made (default: of temporary files)"
+    )
+    where = parser.parse_args().directory
     with (
         tempfile.TemporaryDirectory(dir=where) as folder,
         StorageManager([{"name": "m", "type": "local", "path": folder}]) as storage,

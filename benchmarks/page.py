@@ -71,7 +71,7 @@ def text(name: str, result: Mapping[str, Any]) -> str:
             f"{label:<28} {figure * 1e3:6.1f} ms, bar {limit * 1e3:6.1f} {'' if good else 'MISSED'}"
             for label, figure, limit, good in start_judged(result)
         )
-    lines = [f"{result['title']}, {result['server']}"]
+    lines = [f"{result['title']}, {result['server']}".rstrip(", ")]
     for peer, cost in ranked(result):
         speed = result["amount"] / cost["wall"]
         lines.append(

@@ -93,6 +93,10 @@ async def speed(call: Call, count: int, tasks: int) -> float:
     return count / (time.perf_counter() - start)
 
 
+def told_of(tasks: int) -> str:
+    return f"{tasks} task{'' if tasks == 1 else 's'}"
+
+
 async def beside(name: str, peer: str, bar: float, ours: Call, theirs: Call, count: int, tasks: int) -> Row:
     """Both, in turns, each call with numbers of its own."""
 
@@ -140,7 +144,7 @@ async def sqlite_sessions(folder: Path) -> AsyncIterator[Row]:
     await store.initialize()
     peer = "aiosqlite by hand"
     for tasks, bar, count in ((WIDE, 2.5, 2000), (1, 0.6, 500)):
-        name = f"create+get session, {tasks} tasks"
+        name = f"create+get session, {told_of(tasks)}"
         prefix = runs()
         yield await beside(name, peer, bar, creating(store, prefix), by_hand(hand, prefix), count, tasks)
     text = "What is a mount? " * 8
@@ -148,7 +152,7 @@ async def sqlite_sessions(folder: Path) -> AsyncIterator[Row]:
     await hand.create("talk")
     for tasks, bar, count in ((WIDE, 3.0, 3000), (1, 0.8, 800)):
         yield await beside(
-            f"append message, {tasks} tasks",
+            f"append message, {told_of(tasks)}",
             peer,
             bar,
             lambda number: store.add_conversation_message("talk", "user", text),
@@ -263,7 +267,7 @@ async def checkpoints(folder: Path) -> AsyncIterator[Row]:
             for tasks, put, get in ((WIDE, *bars[:2]), (1, *bars[2:])):
                 if not put:
                     continue
-                told = f"{size // 1000} KB, {tasks} tasks"
+                told = f"{size // 1000} KB, {told_of(tasks)}"
                 yield await beside(
                     f"checkpoint put, {told}",
                     "AsyncSqliteSaver",
@@ -340,7 +344,7 @@ async def latest(folder: Path) -> AsyncIterator[Row]:
 async def served(store: SessionStore, peer: Any, told: str, bars: tuple[float, float]) -> AsyncIterator[Row]:
     for tasks, bar, count in ((WIDE, bars[0], 3000), (1, bars[1], 500)):
         prefix = runs()
-        name = f"create+get session, {store.records.name}, {tasks} tasks"
+        name = f"create+get session, {store.records.name}, {told_of(tasks)}"
         yield await beside(name, told, bar, creating(store, prefix), by_hand(peer, prefix), count, tasks)
 
 

@@ -6,6 +6,7 @@ code 1: a bar is missed. Filling the dead owners takes longest, on some ext4 mac
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import statistics
@@ -226,7 +227,11 @@ def first_file(base: str) -> bool:
 
 
 def main() -> int:
-    where = sys.argv[1] if len(sys.argv) > 1 else None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "directory", nargs="?", metavar="DIRECTORY", help="where files are made (default: of temporary files)"
+    )
+    where = parser.parse_args().directory
     with tempfile.TemporaryDirectory(dir=where) as base, TempFileManager(f"{base}/ours") as manager:
         peers = tempfile.mkdtemp(dir=base)
         print(f"{'':<42} {'peer':>12} {'ours':>12} {'clock':>7} {'cpu':>7}")

@@ -40,8 +40,10 @@ class BlockingRecords:
 
     def close(self) -> None:
         """Closes the store, and the thread that served these calls."""
-        self.run(self.store.close())
-        self._thread.close()
+        try:
+            self.run(self.store.close())
+        finally:
+            self._thread.close()
 
     def ping(self, timeout: float = 5.0) -> float:
         return self.run(self.store.ping(timeout))

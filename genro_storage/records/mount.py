@@ -61,6 +61,12 @@ class MountRecordStore(RecordStore):
         self._engine: Engine | None = None
         self._unswept: list[str] = []
 
+    @property
+    def warnings(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Why the log grows, while records cannot be folded."""
+        trouble = None if self._engine is None else self._engine.trouble
+        return () if trouble is None else (f"records stay in the log: {trouble}",)
+
     # --- calls ---
 
     async def _get(self, space: str, key: str) -> Record | None:
@@ -97,10 +103,12 @@ class MountRecordStore(RecordStore):
     async def close(self) -> None:
         if self._engine is None or self._pid != os.getpid():
             return
-        await self._run(lambda engine: engine.close())
-        self._engine = None
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.close)
-        await asyncio.get_running_loop().run_in_executor(None, self._workers.close)
+        try:
+            await self._run(lambda engine: engine.close())
+        finally:
+            self._engine = None
+            await asyncio.get_running_loop().run_in_executor(None, self._thread.close)
+            await asyncio.get_running_loop().run_in_executor(None, self._workers.close)
 
     # --- inside the loop of its own, because owners, locks and turns belong to one loop ---
 

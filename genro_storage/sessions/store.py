@@ -81,5 +81,7 @@ class BlockingSessions:
 
     def close(self) -> None:
         """Closes the store, and the thread that served these calls."""
-        self._thread.run(self.store.close())
-        self._thread.close()
+        try:
+            self._thread.run(self.store.close())
+        finally:
+            self._thread.close()

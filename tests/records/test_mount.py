@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from genro_storage import StorageManager, StorageNode
 from genro_storage.exceptions import (
     StorageConfigError,
     StorageConflictError,
+    StorageQuotaError,
     UnsupportedOperation,
     VersionConflictError,
 )
@@ -342,3 +344,54 @@ def test_folding_gives_way_to_whoever_writes() -> None:
         return len(log.waiting)
 
     assert asyncio.run(left()) > 0  # without giving way all was folded at once
+
+
+# --- folding that fails ---
+
+
+class Full:
+    """The storage takes no more records, as long as `now`; its log it takes."""
+
+    def __init__(self, store: MountRecordStore) -> None:
+        self.now = True
+        self._create = store._objects.create
+        store._objects.create = self.create  # type: ignore[method-assign]
+
+    async def create(self, path: str, data: bytes) -> str:
+        if self.now and path.startswith("r/"):
+            raise StorageQuotaError("full")
+        return await self._create(path, data)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_folding_that_fails_is_told_until_it_goes_on() -> None:
+    store = MountRecordStore(folder(type="memory"), lease=3)
+    full = Full(store)
+    store.sync.commit([Put("s", "k", b"")])
+    wait_for(lambda: bool(store.warnings))
+    assert "full" in store.warnings[0]
+    full.now = False
+    wait_for(lambda: not store.warnings)
+    store.sync.close()
+    assert store.warnings == ()
+
+
+def test_closing_that_fails_leaves_no_thread() -> None:
+    """What could not be folded stays in the log, and the next owner finds it there."""
+    before = set(threading.enumerate())
+    place = folder(type="memory")
+    store = MountRecordStore(place, exclusive=True)
+    store.sync.commit([Put("s", "k", b"1")])
+    Full(store)
+    with pytest.raises(StorageQuotaError):
+        store.sync.close()
+    wait_for(lambda: not set(threading.enumerate()) - before)
+    again = MountRecordStore(place, exclusive=True)
+    assert [record.data for record in again.sync.scan("s")] == [b"1"]
+    again.sync.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from genro_storage import StorageManager, StorageSchemaError
+from genro_storage import StorageManager, StorageSchemaError, StorageUnavailableError
 from genro_storage.observe import Telemetry, set_telemetry
 from genro_storage.records.base import Put, RecordStore
 from genro_storage.records.memory import MemoryRecordStore
@@ -267,3 +268,22 @@ def test_spans_and_metrics(
     set_telemetry(None)
     sessions.get_session("private-id")
     assert len(spans.get_finished_spans()) == len(found)
+
+
+class Stuck(MemoryRecordStore):
+    """Its end is an error."""
+
+    async def close(self) -> None:
+        raise StorageUnavailableError("gone")
+
+
+def test_closing_that_fails_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    store = SessionStore(Stuck())
+    store.sync.create_session("s", "ada")
+    records = Stuck()
+    records.sync.commit([Put("s", "k", b"")])
+    for one in (store.sync, records.sync):
+        with pytest.raises(StorageUnavailableError):
+            one.close()
+    assert not set(threading.enumerate()) - before

@@ -42,7 +42,7 @@ def by_client(proxy: FaultProxy) -> set[bool]:
 
 
 @pytest.mark.parametrize("token", [None, "tok/en+=="])
-@pytest.mark.parametrize("headers", [{}, {"x-amz-request-payer": "requester"}])
+@pytest.mark.parametrize("headers", [{}, {"x-amz-request-payer": "requester"}, {"x-amz-meta-k": "two  spaces,\t one "}])
 def test_signatures_are_those_of_botocore(
     monkeypatch: pytest.MonkeyPatch, token: str | None, headers: dict[str, str]
 ) -> None:

@@ -163,7 +163,7 @@ def signature(request: Request, who: Mapping[str, Any], region: str, payload: st
         added["x-amz-security-token"] = who["token"]
     signed = {**request.headers, **added, "host": request.host}
     names = ";".join(sorted(signed))
-    lines = [f"{name}:{signed[name]}" for name in sorted(signed)]
+    lines = [f"{name}:{' '.join(signed[name].split())}" for name in sorted(signed)]  # a run of spaces counts as one
     canonical = "\n".join([request.method, request.path, encoded(request.query), *lines, "", names, payload])
     scope = f"{now[:8]}/{region}/s3/aws4_request"
     digest = hashlib.sha256(canonical.encode()).hexdigest()

@@ -29,7 +29,8 @@ class StorageAdapter(Forwarding):
     """`primary` for everything; `fallback` is written after it, and read only while the primary cannot be reached.
 
     Writes fail while the primary is down. A write that the fallback missed stays in `journal` (a durable record store;
-    by default the fallback's own), and the present state of that session or thread is copied once both sides answer.
+    by default the fallback's own: what is missed while that is down too, only this process remembers), and the present
+    state of that session or thread is copied once both sides answer.
     `last_source` says who answered last, `stale_reads` how often it was the fallback. `GenroCheckpointSaver` takes it
     for a store. `verify` and `rotate` are those of the primary.
     """
@@ -68,9 +69,11 @@ class StorageAdapter(Forwarding):
     async def close(self) -> None:
         if self._mirror is not None:
             self._mirror.close()
-        await self.primary.close()
-        if self.fallback is not None:
-            await self.fallback.close()
+        try:
+            await self.primary.close()
+        finally:
+            if self.fallback is not None:
+                await self.fallback.close()
 
     async def health_check(self) -> Facts:
         told = await self.primary.health_check()
@@ -78,11 +81,12 @@ class StorageAdapter(Forwarding):
         told["last_source"], told["stale_reads"] = self.last_source, self.stale_reads
         if self.fallback is not None and self._mirror is not None:
             waiting = await self._mirror.waiting()
-            told["pending_reconcile"] = None if waiting is None else len(waiting)
-            self._mirror.pending = len(waiting or [])
+            unsaid = len(self._mirror.unsaid)
+            told["pending_reconcile"] = None if waiting is None else len(waiting) + unsaid
+            self._mirror.pending = len(waiting or []) + unsaid
             side = await self.fallback.health_check()
             told["fallback"] = side["status"]
-            if told["status"] == "healthy" and (waiting is None or waiting or side["status"] != "healthy"):
+            if told["status"] == "healthy" and (waiting is None or waiting or unsaid or side["status"] != "healthy"):
                 told["status"] = "degraded"
                 told["warnings"] = [
                     *told["warnings"],

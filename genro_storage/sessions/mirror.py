@@ -6,9 +6,11 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from typing import Any, NamedTuple, TypeVar
 
-from ..exceptions import StaleSessionError, StorageError
+from .._bridge import outlast
+from ..exceptions import StaleSessionError, StorageError, VersionConflictError
 from ..records.base import Delete, Put, Record, RecordStore
 from .keys import quoted
 from .lanes import TRIES, pause, read_state
@@ -33,10 +35,25 @@ class Named(NamedTuple):
     name: str
 
 
+class _Open:
+    """The writes to one session or thread that are under way in one loop; they leave one entry together."""
+
+    def __init__(self, named: Named, key: str) -> None:
+        self.named = named
+        self.key = key
+        self.writes = 0
+        self.missed = False
+        self.version = 0
+        """Of the entry, as the latest of them left it."""
+        self.turn = asyncio.Lock()
+        """Who is done in the primary goes to the fallback in that order."""
+
+
 class Mirror:
     """Writes to `primary`, then to `fallback`; what that missed waits in `journal` and is copied whole.
 
-    An entry is of one process: another one's must not be taken for done because this one's write was mirrored.
+    An entry is of one process: another one's must not be taken for done because this one's write was mirrored. One of
+    which a write is under way here is not settled: what would be copied may be older than that write.
     """
 
     def __init__(self, primary: SessionStore, fallback: SessionStore, journal: RecordStore, timeout: float) -> None:
@@ -44,6 +61,11 @@ class Mirror:
         self._timeout = timeout
         self._writer = os.urandom(6).hex()
         self._settling: asyncio.Task[int] | None = None
+        self._open: dict[tuple[asyncio.AbstractEventLoop, Named], _Open] = {}
+        self._late: set[asyncio.Task[None]] = set()
+        self.unsaid: set[Named] = set()
+        """What was missed while the journal could not be reached either."""
+        self._misses = 0
         self.missed = True  # an earlier process may have left entries
         self.pending = 0
 
@@ -54,19 +76,25 @@ class Mirror:
         follow: Callable[[SessionStore], Awaitable[Any]] | None = None,
     ) -> T:
         """What `call` makes of the primary; the fallback gets the same, or `follow`, before this returns or later."""
-        entries = await self._journaled(names)
+        opened = self._begun(names)
+        followed: asyncio.Task[bool] | None = None
+        fine = False
         try:
-            told = await call(self.primary)
-        except BaseException as error:
-            if isinstance(error, REFUSED) and len(names) == 1:
-                await self._forgotten(entries)
+            known = await self._journaled(opened)
+            try:
+                told = await call(self.primary)
+            except REFUSED:
+                fine = known and len(names) == 1  # else nobody knows how much of it was done
+                raise
+            if not self.missed:  # else it may lack what this stands on: the copy of the whole makes up for both
+                followed = asyncio.ensure_future(self._followed(follow or call, told, opened))
+                await asyncio.wait([followed], timeout=self._timeout)
+                fine = known and followed.done() and followed.result()
+        finally:
+            if followed is None or followed.done():
+                await self._ended(opened, fine)
             else:
-                self.missed = True  # nobody knows how much of it was done
-            raise
-        if await self._mirrored(follow or call, told) and entries is not None:
-            await self._forgotten(entries)
-        else:
-            self.missed = True
+                self._follow_late(followed, opened)
         self.settle_soon()
         return told
 
@@ -80,14 +108,20 @@ class Mirror:
 
     async def settle(self) -> int:
         """Copies what the fallback missed from the primary; returns how much still waits."""
+        self.missed = True  # what is written from now on is not mirrored into what is copied meanwhile
+        unsaid = [_Open(one, self._key(one)) for one in self.unsaid]
+        if await self._journaled(unsaid):
+            self.unsaid.difference_update(one.named for one in unsaid)
         settled: set[str] = set()
         while entries := [one for one in await self.waiting() or [] if one.key not in settled]:
             for entry in entries:
-                await self._settle(entry)
                 settled.add(entry.key)
+                if all(one.key != entry.key for one in list(self._open.values())):
+                    await self._settle(entry)
+        misses = self._misses
         rest = await self.waiting()
-        self.pending = len(rest or [])
-        self.missed = rest is None or bool(rest)
+        self.pending = len(rest or []) + len(self.unsaid)
+        self.missed = rest is None or self.pending > 0 or self._misses != misses
         return self.pending
 
     def settle_soon(self) -> None:
@@ -107,48 +141,101 @@ class Mirror:
         if not task.cancelled() and task.exception() is not None:
             log.warning("The fallback store is still behind: %s", task.exception())
 
-    async def _mirrored(self, call: Callable[[SessionStore], Awaitable[Any]], told: Any) -> bool:
-        """Whether the fallback did the same, soon enough, with the same outcome."""
-        if self.missed:  # it may lack what this write stands on: the copy of the whole makes up for both
-            return False
-        try:
-            async with asyncio.timeout(self._timeout):
+    def _begun(self, names: Sequence[Named]) -> list[_Open]:
+        """Names in one order, so that two writes of many never wait for each other."""
+        loop = asyncio.get_running_loop()
+        keys = {one: self._key(one) for one in sorted(set(names))}
+        opened = [self._open.setdefault((loop, one), _Open(one, key)) for one, key in keys.items()]
+        for one in opened:
+            one.writes += 1
+        return opened
+
+    async def _followed(
+        self, call: Callable[[SessionStore], Awaitable[Any]], told: Any, opened: Sequence[_Open]
+    ) -> bool:
+        """Whether the fallback did the same, with the same outcome."""
+        async with AsyncExitStack() as turns:
+            for one in opened:
+                await turns.enter_async_context(one.turn)
+            if self.missed:  # by who had the turn before
+                return False
+            try:
                 same = await call(self.fallback)
-        except (StorageError, TimeoutError) as error:
-            log.warning("The fallback store missed a write: %s", error)
-            return False
+            except (StorageError, TimeoutError) as error:
+                log.warning("The fallback store missed a write: %s", error)
+                self._miss()
+                return False
         return isinstance(told, dict) or same == told
 
-    async def _journaled(self, names: Sequence[Named]) -> list[Record] | None:
-        """The entries that outlive a crash of this process; None where the journal cannot be reached."""
-        entries: list[Record] = []
-        wanted = {f"{kind}:{quoted(name)}:{self._writer}": name.encode() for kind, name in names}
-        puts = [Put(SPACE, key, name) for key, name in wanted.items()]
+    def _follow_late(self, followed: asyncio.Task[bool], opened: Sequence[_Open]) -> None:
+        """Nobody waits any more for a fallback that takes so long; its write stays under way until its end."""
+        log.warning("The fallback store missed a write: no answer within %s s", self._timeout)
+        self._miss()
+        followed.cancel()
+
+        async def end() -> None:
+            await outlast(followed)
+            await self._ended(opened, fine=False)
+            self.settle_soon()
+
+        task = asyncio.ensure_future(end())
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    def _miss(self) -> None:
+        self._misses += 1
+        self.missed = True
+
+    async def _ended(self, opened: Sequence[_Open], fine: bool) -> None:
+        """The last of some writes takes their entry away if none was missed; else it stands as after the last."""
+        loop, last = asyncio.get_running_loop(), list[_Open]()
+        for one in opened:
+            one.writes -= 1
+            one.missed = one.missed or not fine
+            if not one.writes:
+                del self._open[loop, one.named]
+                last.append(one)
+        if not fine:
+            self._miss()
+        for one in last:
+            one.missed = one.missed or not await self._forgotten(one)
+        missed = [one for one in last if one.missed]
+        if missed and not await self._journaled(missed):  # anew: somebody may have settled it before this was written
+            self.unsaid.update(one.named for one in missed)
+
+    def _key(self, named: Named) -> str:
+        return f"{named.kind}:{quoted(named.name)}:{self._writer}"
+
+    async def _journaled(self, opened: Sequence[_Open]) -> bool:
+        """Makes the entries that outlive a crash of this process; False where the journal cannot be reached."""
         try:
-            for start in range(0, len(puts), PAGE):
-                batch = puts[start : start + PAGE]
-                versions = await self.journal.commit(batch)
-                entries += [
-                    Record(SPACE, one.key, one.data, version) for one, version in zip(batch, versions, strict=True)
-                ]
+            for start in range(0, len(opened), PAGE):
+                batch = opened[start : start + PAGE]
+                puts = [Put(SPACE, one.key, one.named.name.encode()) for one in batch]
+                for one, version in zip(batch, await self.journal.commit(puts), strict=True):
+                    one.version = max(one.version, version)
         except StorageError as error:
             log.warning("A write could not be remembered for the fallback: %s", error)
-            return None
-        return entries
+            return False
+        return True
 
-    async def _forgotten(self, entries: Sequence[Record] | None) -> None:
-        for entry in entries or ():
-            try:
-                await self.journal.commit([Delete(SPACE, entry.key, expect=entry.version)])
-            except StorageError:
-                self.missed = True  # another write of this session came between, or the journal is gone
+    async def _forgotten(self, one: _Open) -> bool:
+        """Whether the entry is gone, or the next write's."""
+        try:
+            await self.journal.commit([Delete(SPACE, one.key, expect=one.version)])
+        except VersionConflictError:  # of another loop, or another process settled it while this was written
+            return (asyncio.get_running_loop(), one.named) in self._open
+        except StorageError:
+            return False
+        return True
 
     async def _settle(self, entry: Record) -> None:
         """The present state of one session or thread of the primary, in the fallback."""
         name = entry.data.decode()
         copy = self.copy_session if entry.key.startswith(f"{SESSION}:") else self.copy_thread
         await copy(name)
-        await self._forgotten([entry])
+        with suppress(StorageError):  # it was written meanwhile, and waits again
+            await self.journal.commit([Delete(SPACE, entry.key, expect=entry.version)])
 
     async def copy_session(self, name: str) -> None:
         """The fallback's session of this name, as the primary has it now."""

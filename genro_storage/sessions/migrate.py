@@ -58,14 +58,14 @@ class StorageMigrator:
         self.target: Any = target_storage
 
     async def migrate_sessions(self, batch_size: int = 100) -> int:
-        """Copies all sessions; returns how many were copied. What differs in the target is told by `migrate_all`.
+        """Copies all sessions, each read again and compared; returns how many were copied.
 
         Raises:
-            SessionConflictError: the target has a session of one of these ids that is something different; all
-                others were copied.
+            SessionConflictError: some were not copied, as where the target has a session of that id that is something
+                different; all others were. `migrate_all` tells of each.
         """
         report = MigrationReport()
-        await self._sessions(report, batch_size, verify=False)
+        await self._sessions(report, batch_size, verify=True)
         if report.failed:
             raise SessionConflictError(f"{report.failed} sessions were not copied; the first: {report.failures[0]}")
         return report.sessions
@@ -77,7 +77,7 @@ class StorageMigrator:
 
         Args:
             dry_run: only tell what would be copied.
-            verify: read every copy again and compare.
+            verify: read every copy again, and what is in the target already, and compare.
             resume: what is in the target already is no fault where it is the same; False: any is.
         """
         report = MigrationReport(dry_run=dry_run)
@@ -109,15 +109,13 @@ class StorageMigrator:
             return
         if isinstance(self.source, SessionStore) and isinstance(self.target, SessionStore):
             copied = await copy_session(self.source, self.target, name)
-            same = copied or not verify or await _same_session(self.source, self.target, name)
         else:
             copied = await _retell(self.source, self.target, facts)
-            same = True
         report.sessions += copied
         report.skipped += not copied
         if not copied and not resume:
             raise SessionConflictError(f"the session {name!r} is in the target already")
-        if verify and (not same or not await _same_session(self.source, self.target, name)):
+        if verify and not await _same_session(self.source, self.target, name):
             raise SessionConflictError(f"the session {name!r} is something different in the target")
         report.verified += verify
 

@@ -516,6 +516,8 @@ def test_migration_between_stores(records: RecordStore) -> None:
         await target.add_conversation_message("s1", "user", "different")
         told = await migrator.migrate_all()
         assert [one[:2] for one in told.failures] == [("session", "s1"), ("thread", "graph")]
+        with pytest.raises(SessionConflictError, match="'s1' is something different"):
+            await migrator.migrate_sessions()
         assert (await migrator.migrate_all(resume=False)).failed == 9
 
     source.sync.run(test())

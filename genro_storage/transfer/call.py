@@ -183,7 +183,10 @@ class Call:
         if not self._landing.is_tree:
             raise error
         report, target = self._report, self._landing.target
-        told = f"{report.failed} failed, {report.files_copied} of {report.files_total} files went; the first: {error}"
+        went = f"{report.files_copied} of {report.files_total} files went"
+        if report.operation == "compare":
+            went = f"{report.files_total - report.files_failed} files were compared"
+        told = f"{report.failed} failed, {went}; the first: {error}"
         failure = StorageTransferError(told, operation=report.operation, mount=target.mount.name, path=target.path)
         failure.report = report
         raise failure from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .. import paths
@@ -79,4 +79,6 @@ class Filters:
 def _compiled(given: str | Sequence[str] | None) -> tuple[Pattern, ...]:
     if given is None:
         return ()
+    if not isinstance(given, Iterable):
+        raise ValueError(f"patterns are a str or a list of them, not {given!r}")
     return tuple(compile_pattern(text) for text in ([given] if isinstance(given, str) else given))

@@ -120,8 +120,8 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
             _judge_choice(name, getattr(self, name), known)
-        if isinstance(self.preserve, str):
-            raise ValueError(f"preserve takes a list of names, not the text {self.preserve!r}")
+        if isinstance(self.preserve, str) or not isinstance(self.preserve, Collection):
+            raise ValueError(f"preserve takes a list of names, not {self.preserve!r}")
         for name in self.preserve:
             _judge_choice("preserve", name, get_args(Kept))
         if self.content_type is not None:
@@ -148,6 +148,8 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
             if (function := getattr(self, name)) is not None and not callable(function):
                 raise ValueError(f"{name} is a function, not {function!r}")
         share_of(self.max_delete)
+        if not (self.backup is None or isinstance(self.backup, str) or hasattr(self.backup, "mount")):
+            raise ValueError(f"backup is a node or its 'mount:path', not {self.backup!r}")
 
     def _judge_engine(self) -> None:
         if self.progress is not None and not callable(self.progress):

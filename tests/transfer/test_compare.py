@@ -148,7 +148,7 @@ def test_what_cannot_be_read_is_no_difference(memory: Mount, local: Mount, monke
         assert (counts(report), report.failed, report.ok) == ((2, 1, 0, 0), 1, False)
         assert [(one.relpath, type(one.error)) for one in report.failures] == [("b", StoragePermissionError)]
         assert report.files_total == 4
-    with pytest.raises(StorageTransferError) as caught:
+    with pytest.raises(StorageTransferError, match="1 failed, 3 files were compared") as caught:
         transfer.compare(at(memory, "d"), at(local, "d"))
     assert isinstance(caught.value.__cause__, StoragePermissionError)
     with pytest.raises(StoragePermissionError):

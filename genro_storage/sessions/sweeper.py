@@ -8,8 +8,6 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from ..exceptions import StorageError
-
 if TYPE_CHECKING:
     from .store import SessionStore
 
@@ -48,8 +46,8 @@ def _sweep(ref: weakref.ref[SessionStore], interval: float, stop: threading.Even
             return
         try:
             store.sync.sweep_alone()
-        except StorageError as error:
-            log.warning("A sweep of sessions failed, the next one tries again: %s", error)
         except RuntimeError:  # the interpreter is going down
             return
+        except Exception as error:  # noqa: BLE001 - a store may be foreign code: one fault must not end all sweeping
+            log.warning("A sweep of sessions failed, the next one tries again: %s", error)
         del store

@@ -6,10 +6,14 @@ import asyncio
 import gc
 import threading
 import time
+from typing import Any
+
+import pytest
 
 from genro_storage.records.base import Delete, Put, RecordStore
 from genro_storage.sessions.langgraph import GenroCheckpointSaver
 from genro_storage.sessions.store import SessionStore
+from genro_storage.sessions.sweeper import Sweeper
 from genro_storage.testing.record_words import FakeClock
 
 from .conftest import Opened
@@ -71,6 +75,26 @@ def test_the_sweeper_runs_by_itself_and_holds_nobody(records: RecordStore, clock
         gc.collect()  # a sweep that was under way held it a little longer
         time.sleep(0.05)
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_a_sweep_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    """Not even by an error that is none of ours, as of a record that is damaged."""
+
+    class Damaged:
+        def __init__(self) -> None:
+            self.sync, self.errors, self.swept = self, [ValueError("damaged")], threading.Event()
+
+        def sweep_alone(self) -> None:
+            if self.errors:
+                raise self.errors.pop()
+            self.swept.set()
+
+    store: Any = Damaged()
+    sweeper = Sweeper(store, 0.001)
+    sweeper.start()
+    assert store.swept.wait(60)
+    sweeper.stop()
+    assert "damaged" in caplog.text
 
 
 def test_verification_finds_and_repairs(opened: Opened, records: RecordStore) -> None:

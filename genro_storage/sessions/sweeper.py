@@ -8,6 +8,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from ..exceptions import StorageError
+
 if TYPE_CHECKING:
     from .store import SessionStore
 
@@ -40,14 +42,14 @@ class Sweeper:
 
 
 def _sweep(ref: weakref.ref[SessionStore], interval: float, stop: threading.Event) -> None:
-    while not stop.wait(interval * random.uniform(0.9, 1.1)):
+    while not stop.wait(min(interval * random.uniform(0.9, 1.1), threading.TIMEOUT_MAX)):
         store = ref()
         if store is None:
             return
         try:
             store.sync.sweep_alone()
-        except RuntimeError:  # the interpreter is going down
-            return
         except Exception as error:  # noqa: BLE001 - a store may be foreign code: one fault must not end all sweeping
+            if isinstance(error, RuntimeError) and not isinstance(error, StorageError):  # the interpreter is going down
+                return
             log.warning("A sweep of sessions failed, the next one tries again: %s", error)
         del store

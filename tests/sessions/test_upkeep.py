@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from genro_storage.exceptions import StorageConflictError
 from genro_storage.records.base import Delete, Put, RecordStore
 from genro_storage.sessions.langgraph import GenroCheckpointSaver
 from genro_storage.sessions.store import SessionStore
@@ -82,7 +83,8 @@ def test_a_sweep_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) ->
 
     class Damaged:
         def __init__(self) -> None:
-            self.sync, self.errors, self.swept = self, [ValueError("damaged")], threading.Event()
+            self.sync, self.swept = self, threading.Event()
+            self.errors = [StorageConflictError("changed 200 times"), ValueError("damaged")]
 
         def sweep_alone(self) -> None:
             if self.errors:
@@ -95,6 +97,7 @@ def test_a_sweep_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) ->
     assert store.swept.wait(60)
     sweeper.stop()
     assert "damaged" in caplog.text
+    assert "changed 200 times" in caplog.text
 
 
 def test_verification_finds_and_repairs(opened: Opened, records: RecordStore) -> None:

@@ -64,8 +64,8 @@ class _Cache:
         with self._lock:
             self._kept.pop(key, None)
             self._epochs[key] += 1
-            for flight_key in [one for one in self._flights if one[1] == key]:
-                del self._flights[flight_key]
+            for flight_key in [one for one in list(self._flights) if one[1] == key]:  # other loops begin fills meanwhile
+                self._flights.pop(flight_key, None)
             if len(self._epochs) > 4 * self._size and not self._flights:
                 self._epochs.clear()
                 self._cleared += 1  # a fill that was forgotten may still be under way
@@ -73,7 +73,7 @@ class _Cache:
     def forget_all(self) -> None:
         """As `forget`, for all that is kept or under way."""
         with self._lock:
-            keys = {*self._kept, *(key for _, key in self._flights)}
+            keys = {*self._kept, *(key for _, key in list(self._flights))}
         for key in keys:
             self.forget(key)
 

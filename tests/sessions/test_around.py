@@ -119,6 +119,30 @@ def test_the_cache_asks_once_and_drops_a_fill_that_a_write_overtook() -> None:
     run(test)
 
 
+def test_the_cache_is_cleared_while_another_loop_asks() -> None:
+    """Another thread begins a fill in the middle of looking which ones are under way."""
+    cache = module._Cache(10, 1000)
+
+    class Busy(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            cache._flights[len(cache._flights), "another"] = task
+            return str.__eq__(self, other)
+
+    async def test() -> None:
+        nonlocal task
+        task = asyncio.ensure_future(asyncio.sleep(0))
+        cache._flights[0, "s"] = task
+        cache.forget(Busy("s"))
+        assert {key for _, key in cache._flights} == {"another"}
+        await task
+
+    task: asyncio.Task[Any]
+    run(test)
+
+
 CHANGES: dict[str, Callable[[CachedStorageBackend], Awaitable[object]]] = {
     "batch_end_sessions": lambda c: c.batch_end_sessions(["s"], "done"),
     "batch_create_sessions": lambda c: c.batch_create_sessions([{"session_id": "s", "user_id": "u"}]),

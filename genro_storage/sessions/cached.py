@@ -64,7 +64,7 @@ class _Cache:
         with self._lock:
             self._kept.pop(key, None)
             self._epochs[key] += 1
-            for flight_key in [one for one in list(self._flights) if one[1] == key]:  # other loops begin fills meanwhile
+            for flight_key in [one for one in list(self._flights) if one[1] == key]:  # others begin some meanwhile
                 self._flights.pop(flight_key, None)
             if len(self._epochs) > 4 * self._size and not self._flights:
                 self._epochs.clear()

@@ -150,7 +150,8 @@ class StorageManager(SpecialMounts):
         import difflib  # only failures need it
 
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f". Did you mean '{near[0]}'?" if near else ""
+        spelling = ". A path is 'mount:path'" if "/" in name else ""
+        hint = f". Did you mean '{near[0]}'?" if near else spelling
         listed = ", ".join(known) or "(none configured)"
         return StorageMountNotFoundError(
             f"Mount point '{name}' not found. Available mounts: {listed}{hint}", mount=name

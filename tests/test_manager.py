@@ -58,6 +58,8 @@ def test_unknown_mounts_are_refused_with_a_hint(storage: StorageManager) -> None
         StorageMountNotFoundError, match=r"Mount point 'll' not found\. Available mounts: m, l.*'l'"
     ) as caught:
         storage.node("ll:x")
+    with pytest.raises(StorageMountNotFoundError, match="A path is 'mount:path'"):
+        storage.node("/srv/x")
     assert isinstance(caught.value, KeyError)
     assert isinstance(caught.value, FileNotFoundError)
 

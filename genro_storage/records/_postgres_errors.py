@@ -49,6 +49,8 @@ def translated(error: Exception) -> StorageError | None:
         return StorageTimeoutError("PostgreSQL did not answer in time")
     if type(error).__name__ == "InternalClientError":  # the server's farewell arrived and was not looked at yet
         return NotSentError("the connection to PostgreSQL was lost")
-    if isinstance(error, OSError) or type(error).__name__ in ("InterfaceError", "ConnectionDoesNotExistError"):
+    if isinstance(error, OSError):  # it names the server and nothing secret
+        return StorageUnavailableError(f"PostgreSQL cannot be reached ({type(error).__name__}: {error})")
+    if type(error).__name__ in ("InterfaceError", "ConnectionDoesNotExistError"):
         return StorageUnavailableError(f"PostgreSQL cannot be reached ({type(error).__name__})")
     return None

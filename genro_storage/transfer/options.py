@@ -220,9 +220,20 @@ def _judge_positive(name: str, value: object, kind: Any) -> None:
         raise ValueError(f"{name} is a number above 0, not {value!r}")
 
 
+def _judge_names(fields: Mapping[str, Any]) -> None:
+    known = CopyOptions.__struct_fields__
+    for name in fields:
+        if name not in known:
+            import difflib  # only failures need it
+
+            near = difflib.get_close_matches(name, known, n=1)
+            raise TypeError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
 def options_from(options: CopyOptions | None, fields: Mapping[str, Any]) -> CopyOptions:
     """What `copy(…, options=…)` or `copy(…, overwrite=False, …)` means; both at once → `TypeError`."""
     if options is None:
+        _judge_names(fields)
         return CopyOptions(**fields)
     if not isinstance(options, CopyOptions):
         raise TypeError(f"options is a CopyOptions, not {type(options).__name__}")

@@ -258,6 +258,7 @@ def test_nobody_there() -> None:
             call()
         assert caught.value.retryable
         assert "secret-word" not in f"{caught.value!r} {caught.value} {store!r}"
+        assert "127.0.0.1" in str(caught.value)
     store.sync.close()
 
 

@@ -54,6 +54,8 @@ def test_a_bad_value_is_refused_at_once(name: str, value: object) -> None:
 def test_an_unknown_option_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="nonsense"):
         options_from(None, {"nonsense": "mtime"})
+    with pytest.raises(TypeError, match="no option 'exlude'; did you mean 'exclude'"):
+        options_from(None, {"exlude": "*.py"})
 
 
 def test_options_and_fields_exclude_each_other() -> None:

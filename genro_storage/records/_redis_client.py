@@ -102,7 +102,6 @@ def translated(error: BaseException) -> StorageError | None:
     if type(error) is Refusal:
         return _refused(error)
     known: tuple[tuple[Any, type[StorageError], str], ...] = (
-        (kinds.NoScriptError, StorageError, ""),
         ((kinds.AuthenticationError, kinds.NoPermissionError), StoragePermissionError, "Redis refuses the user"),
         (kinds.OutOfMemoryError, StorageQuotaError, "Redis is out of memory"),
         (
@@ -116,7 +115,7 @@ def translated(error: BaseException) -> StorageError | None:
     )
     for kind, ours, meaning in known:
         if isinstance(error, kind):
-            return ours(f"{meaning} ({type(error).__name__}: {error})") if meaning else None
+            return ours(f"{meaning} ({type(error).__name__}: {error})")
     return None
 
 

@@ -11,12 +11,13 @@ from .engine import Engine
 from .events import Teller
 from .files import Worker
 from .flow import Flow
+from .job import SMALL
 from .landing import Landing
 from .moving import Removal
 from .options import CopyOptions
 from .pace import Width, width
 from .places import both_local
-from .pool import SMALL, Here, Pool, Threads
+from .pool import Here, Pool, Threads
 from .report import TransferReport
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from functools import lru_cache
 from queue import Empty, SimpleQueue
@@ -215,7 +215,7 @@ class Remote:
     def _submit(self, batch: list[Action], attempt: int) -> None:
         try:
             future = self._executor.submit(do_batch, self._errand, pickle.dumps(batch), attempt > 1)
-        except (BrokenExecutor, RuntimeError) as error:  # the executor itself is gone
+        except RuntimeError as error:  # the executor itself is gone, or broken
             self._lost(batch, self._tries, error)
             return
         self._running[future] = batch, attempt
@@ -227,7 +227,7 @@ class Remote:
         batch, attempt = self._running.pop(future)
         try:
             outcomes: list[Outcome] = pickle.loads(future.result())
-        except (Exception, CancelledError) as error:  # noqa: BLE001 - foreign code: each executor has its own way to say it
+        except Exception as error:  # noqa: BLE001 - foreign code: each executor has its own way to say it
             self._lost(batch, attempt if retried and not self._flow.cancelled else self._tries, error)
             return
         for action, outcome in zip(batch, outcomes, strict=True):
@@ -235,12 +235,11 @@ class Remote:
                 self.resume.committed(action, outcome.copied)
             self._ready.append((action, self._removed(action, outcome)))
 
-    def _lost(self, batch: list[Action], attempt: int, error: BaseException) -> None:
+    def _lost(self, batch: list[Action], attempt: int, error: Exception) -> None:
         """A batch that did not come back: its worker died, or never saw it."""
         if attempt < self._tries:
             if self._notes:
-                told = error if isinstance(error, Exception) else None
-                self._ready += [(action, Note("retry", told, attempt)) for action in batch]
+                self._ready += [(action, Note("retry", error, attempt)) for action in batch]
             self._submit(batch, attempt + 1)
             return
         if isinstance(error, CancelledError) and self._flow.cancelled:
@@ -275,9 +274,10 @@ def errand_of(source: At, target: At, options: CopyOptions, *, single: bool, mov
 
 
 def packed(errand: Errand) -> bytes:
+    """The errand as bytes; one that means nothing to another process → `StorageConfigError`."""
     try:
         return pickle.dumps(errand)
-    except Exception as error:
+    except Exception as error:  # foreign code: anything may be unpicklable in its own way
         raise StorageConfigError(f"this cannot be sent to the workers of an executor: {error}") from error
 
 

@@ -83,7 +83,7 @@ class Engine:
 
     def _plan(self, plan: Iterator[Action]) -> Iterator[Action] | None:
         """Hands out more work, for a moment or until there is enough; None when there is nothing left to plan."""
-        room, turn = min(self._ahead - self._pool.waiting, self._ahead), time.monotonic() + TURN
+        room, turn = self._ahead - self._pool.waiting, time.monotonic() + TURN
         work: list[Action] = []
         try:
             while room > 0 and time.monotonic() < turn:

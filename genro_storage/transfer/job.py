@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from .staging import Staging
 
 
+SMALL = 1 << 20
+"""Bytes up to which a file goes by one get and one put."""
+
+
 class Job(Struct, frozen=True):
     """One file to copy. `facts`: what is known of the source, from a listing or, if `exact`, from a look at itself.
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from ..exceptions import StorageCorruptedError, StorageError, StoragePermissionError, UnsupportedOperation
 from ..types import WriteOptions
 from .flow import Flow
-from .job import Copied, Job
+from .job import SMALL, Copied, Job
 from .options import CopyOptions
 from .places import At, fault
 from .plan import Action
 from .proof import judge_unchanged
-
-SMALL = 1 << 20
 
 
 def copy_nearby(job: Job, options: CopyOptions, how: WriteOptions, flow: Flow) -> Copied | None:

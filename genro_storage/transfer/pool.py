@@ -13,12 +13,11 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from .flow import Flow, thread
-from .job import Copied
+from .job import SMALL, Copied
 from .pace import Width
 from .plan import Action
 
 BATCH = 128
-SMALL = 1 << 20
 FLUSH = 0.02
 """Seconds after which a thread hands over what it has, in the middle of a batch."""
 

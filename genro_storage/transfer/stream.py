@@ -14,7 +14,7 @@ from ..exceptions import StorageCorruptedError, StoragePathError, StoragePermiss
 from ..mount import Mount
 from ..types import Place, Stat, WriteOptions
 from .flow import Flow
-from .job import Copied, Job
+from .job import SMALL, Copied, Job
 from .nearby import copy_nearby
 from .options import CopyOptions
 from .parallel import Parts, suits
@@ -24,7 +24,6 @@ from .proof import CHUNK, Proof, judge_unchanged
 
 W = TypeVar("W", BackendWriter, PartWriter)
 
-SMALL = 1 << 20
 STREAM_MEMORY = 10 << 20
 """What one stream may hold on its way: a part of 8 MiB and what is being read."""
 

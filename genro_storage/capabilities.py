@@ -44,10 +44,10 @@ def capabilities(
     features: Features, abilities: Collection[str], *, may_write: bool, may_delete: bool, snapshot: bool = False
 ) -> BackendCapabilities:
     """The user's view of a backend under the mount's permissions; a snapshot is never written."""
-    write = may_write and not snapshot
+    write = may_write and features.writes and not snapshot
     return BackendCapabilities(
         write=write,
-        delete=may_delete and not snapshot,
+        delete=may_delete and features.deletes and not snapshot,
         mkdir=write and "mkdir" in abilities,
         atomic_operations=features.atomic_write,
         append_mode=write,

@@ -164,6 +164,9 @@ class Features(Struct, frozen=True):
     tells_missing: bool = True
     """`delete` of an absent key raises NotFound; False: it succeeds without a word (S3)."""
     readonly: bool = False
+    writes: bool = True
+    """Files can be made; False: those that are there show what is changed elsewhere."""
+    deletes: bool = True
     temporary: bool = False
     max_segment: int | None = None
     """Longest name in UTF-8 bytes."""

@@ -80,12 +80,12 @@ class SessionsBackend(StorageBackend):
 
     Options: ClassVar[Any] = SessionsOptions
     aliases: ClassVar[dict[str, str]] = {"base_path": "path"}
-    features = Features(mtime_resolution=1e-6)
     readonly_reason = READ_ONLY
 
     def __init__(self, options: SessionsOptions, context: Context = Context()) -> None:  # noqa: B008 - immutable
         super().__init__(None)
         self.options, self.context = options, context
+        self.features = Features(mtime_resolution=1e-6, writes=False, deletes=options.allow_delete)
         self.root = ""
         self.store = self._opened(options, context)
         self._tree = SessionTree(self.store, shown_value)

@@ -44,6 +44,13 @@ def test_one_store_per_mount(storage: StorageManager) -> None:
         storage.sessions("out")
 
 
+def test_it_says_beforehand_that_nothing_can_be_written(storage: StorageManager) -> None:
+    for name, deletes in (("sessions", False), ("deleting", True)):
+        told = storage.node(f"{name}:").capabilities
+        assert (told.write, told.mkdir, told.append_mode, told.readonly, told.delete) == (*[False] * 3, True, deletes)
+    assert storage.node("out:").capabilities.write
+
+
 def test_files_of_sessions(storage: StorageManager) -> None:
     filled(storage)
     names = [node.basename for node in storage.node("sessions:").children()]

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from ...exceptions import SessionNotFoundError, StorageError, StorageTransferError
-from ..console import escaped, local_time
+from ..console import counted, escaped, local_time
 from ..failures import FAILED, OK, UsageError, common_code
 from ..parser import number
 from ..places import name_of
@@ -155,7 +155,8 @@ def _import(session: Session, storage: StorageManager, store: SessionStore, rest
         told = "checkpoints of LangGraph are views that cannot be restored; 'sessions migrate' copies them"
         session.console.note(f"{report.views} {told}")
     if not session.console.quiet:
-        text = f"import {escaped(name_of(tree))}: {report.sessions} sessions, {report.checkpoints} checkpoints"
+        text = f"import {escaped(name_of(tree))}: "
+        text += f"{counted(report.sessions, 'session')}, {counted(report.checkpoints, 'checkpoint')}"
         same, failed = f", {report.same} here already" if report.same else "", len(report.failures)
         session.console.result(f"{text}{same}{f', {failed} failed' if failed else ''}", report.to_dict())
     return FAILED if report.failures else OK
@@ -164,7 +165,7 @@ def _import(session: Session, storage: StorageManager, store: SessionStore, rest
 def _sweep(session: Session, storage: StorageManager, store: SessionStore, rest: list[str], options: Namespace) -> int:
     report = store.sync.sweep()
     told = {name: getattr(report, name) for name in report.__struct_fields__}
-    text = f"removed {report.sessions} sessions and {report.threads} threads that had ended"
+    text = f"removed {counted(report.sessions, 'session')} and {counted(report.threads, 'thread')} that had ended"
     if not session.console.quiet:
         session.console.result(f"{text}, {report.remains + report.records} records of what was deleted", told)
     return OK
@@ -183,7 +184,8 @@ def _migrate(
     for kind, name, reason in report.failures:
         session.console.error(StorageError(reason, operation="migrate"), f"{kind} {name}")
     would = "would copy" if report.dry_run else "copied"
-    text = f"{would} {report.sessions} sessions and {report.threads} threads, {report.skipped} there already"
+    text = f"{would} {counted(report.sessions, 'session')} and {counted(report.threads, 'thread')}"
+    text += f", {report.skipped} there already"
     facts = {name: getattr(report, name) for name in report.__struct_fields__ if name != "failures"}
     if not session.console.quiet:
         failed = f", {report.failed} failed" if report.failed else ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from inspect import isclass, isfunction
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,21 @@ def first_column(page: Path) -> list[str]:
 def test_every_public_name_is_in_the_reference_once() -> None:
     names = documented_names()
     assert sorted(names) == sorted(set(genro_storage.__all__) - {"__version__"})
+
+
+@pytest.mark.parametrize("package", ["records", "sessions", "testing"])
+def test_every_class_and_function_of_a_package_is_in_the_reference(package: str) -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.rst"))
+    told = re.findall(r"^\.\. auto(\w+):: genro_storage\.([\w.]+)$", pages, flags=re.MULTILINE)
+    names = {name.rpartition(".")[2] for kind, name in told if kind != "module"}
+    modules = {f"genro_storage.{name}" for kind, name in told if kind == "module"}
+    public = {
+        name: value.__module__
+        for name, value in vars(import_module(f"genro_storage.{package}")).items()
+        if not name.startswith("_") and (isclass(value) or isfunction(value)) and value.__module__.startswith("genro_")
+    }
+    assert len(public) > 5
+    assert [name for name, module in public.items() if name not in names and module not in modules] == []
 
 
 @pytest.mark.parametrize("kind", sorted(_BUILTIN))

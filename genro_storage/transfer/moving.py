@@ -25,11 +25,15 @@ from .plan import Entry
 
 
 class Survey(NamedTuple):
-    """What a tree holds, before it is moved; `links`: links are among it, or nobody can tell."""
+    """What a tree holds, before it is moved.
+
+    `links`: links are among it, or nobody can tell; `empty`: so are empty directories, or it is one.
+    """
 
     files: int
     size: int
     links: bool
+    empty: bool = False
 
 
 def survey(source: Place, facts: Stat) -> Survey:
@@ -37,12 +41,15 @@ def survey(source: Place, facts: Stat) -> Survey:
     if not facts.is_dir:
         return Survey(1, facts.size or 0, facts.is_symlink)
     files = size = 0
-    links = facts.is_symlink
+    links, empty = facts.is_symlink, False
+    bare: str | None = source.path  # a directory of which nothing was listed so far
     for entry in Listing(source).entries(by_level=True):
         links = links or entry.stat.is_symlink or entry.unlisted
+        empty = empty or (bare is not None and not paths.is_below(entry.stat.path, bare))
+        bare = entry.stat.path if entry.stat.is_dir and not entry.stat.is_symlink else None
         files += not entry.stat.is_dir
         size += entry.stat.size or 0
-    return Survey(files, size, links)
+    return Survey(files, size, links, empty or bare is not None)
 
 
 def renamed(source: Place, target: At, options: CopyOptions, found: Survey) -> bool:
@@ -52,6 +59,7 @@ def renamed(source: Place, target: At, options: CopyOptions, found: Survey) -> b
     """
     if (
         (found.links and options.symlinks != "copy")
+        or (found.empty and not options.empty_dirs)
         or options.filters()
         or options.filter is not None
         or options.dry_run

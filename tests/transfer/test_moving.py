@@ -76,6 +76,20 @@ def test_t33_no_rename_where_something_intervenes(
     assert not (tmp_path / "l/m/link").is_symlink()
 
 
+def test_t33_a_rename_makes_no_empty_directories_that_a_copy_would_not(
+    local: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renames = spied(local, monkeypatch)
+    for number, empty in enumerate(("e", "x/e", "x/f/e", "y/e", "")):
+        plant(local, **{f"{number}__a": b"1", f"{number}__x__f__g": b"2"})
+        local.mkdir(f"{number}/{empty}" if empty else "bare", parents=True)
+        transfer.move(at(local, str(number)), at(local, f"to{number}"), empty_dirs=False)
+        assert tree(local, f"to{number}") == {"a": b"1", "x/": b"", "x/f/": b"", "x/f/g": b"2"}
+    transfer.move(at(local, "bare"), at(local, "nowhere"), empty_dirs=False)
+    assert not local.exists("nowhere")
+    assert renames == ["to4"]
+
+
 def test_t33_another_file_system_is_copied(local: Mount, other: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(local, d__x=b"1", f=b"2")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import lru_cache
@@ -91,6 +92,7 @@ class Purge:
         if self._backup is not None:
             backup = self._backup
             for relpath in chunk:
+                self._flow.poll()
                 error = self._tried(lambda one: backup.take(self._at(one), one), relpath)
                 if error is not None:
                     yield relpath, error
@@ -112,6 +114,8 @@ class Purge:
         try:
             return self._flow.waited(lambda: self._asked_at_once(paths))
         except StorageError as error:  # the request as a whole
+            if error is self._flow.cause:
+                raise
             return [(path, error) for path in paths]
 
     def _asked_at_once(self, paths: list[str]) -> list[tuple[str, StorageError]]:
@@ -121,10 +125,24 @@ class Purge:
             return mount.delete_many(paths)
         from concurrent.futures import ThreadPoolExecutor  # brings logging along, which few need
 
-        shares = [paths[start::AT_ONCE] for start in range(AT_ONCE)]
+        todo = deque(paths)
         with ThreadPoolExecutor(AT_ONCE, "genro-transfer-delete") as pool:  # in the caller's context, as `flow.thread`
-            parts = [pool.submit(copy_context().run, mount.delete_many, share) for share in shares]
-            return [failure for part in parts for failure in part.result()]
+            try:
+                shares = [pool.submit(copy_context().run, self._share, todo) for _ in range(AT_ONCE)]
+                return [failure for share in shares for failure in share.result()]
+            finally:
+                todo.clear()  # after Ctrl-C nothing is left to take
+
+    def _share(self, todo: deque[str]) -> list[tuple[str, StorageError]]:
+        """Removes files that nobody else of the pool has taken, one after the other, until it is stopped."""
+        failures: list[tuple[str, StorageError]] = []
+        while not self._flow.cancelled:
+            try:
+                path = todo.popleft()
+            except IndexError:
+                break
+            failures += self._target.mount.delete_many([path])
+        return failures
 
     # --- directories ---
 

@@ -25,6 +25,7 @@ from genro_storage.exceptions import (
     TransferCancelled,
 )
 from genro_storage.mount import Mount
+from genro_storage.transfer import purge
 from genro_storage.types import PLAIN, Stat, WriteOptions
 
 from .stores import ObjectStore, objects
@@ -113,6 +114,38 @@ def test_t36_cancel_discards_what_is_in_flight(size: int) -> None:
     assert all(len(data) == size for data, _ in store.keys.values())
     assert (store.open_writers, origin.open_readers) == (0, 0)
     assert no_threads_left()
+
+
+def test_t36_a_cancel_ends_the_deletions_that_wait(hang: threading.Event) -> None:
+    """What the storage was asked already may still go; nothing is asked later."""
+    here, _ = source_of(1, 1)
+    there, store = objects("t")
+    for number in range(100):
+        store.set(f"dst/{number}", b"old")
+    stop = Stop(hanging(store, hang, "delete"))
+    with pytest.raises(TransferCancelled):
+        transfer.sync(at(here, "src"), at(there, "dst"), delete=True, max_delete=200, cancel=stop)
+    hang.set()
+    end = time.monotonic() + 60
+    while not no_threads_left():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert len(store.keys) >= 100 - purge.AT_ONCE
+
+
+def test_t36_a_cancel_ends_what_is_kept_and_deleted() -> None:
+    here, _ = source_of(1, 1)
+    there, store = objects("t")
+    for number in range(100):
+        store.set(f"dst/{number}", b"old")
+    begun = threading.Event()
+    store.hook = lambda name, path: begun.set() if name == "delete" else None
+    how: dict[str, Any] = {"delete": True, "max_delete": 200, "backup": at(there, "kept")}
+    with pytest.raises(TransferCancelled) as caught:
+        transfer.sync(at(here, "src"), at(there, "dst"), cancel=Stop(begun), **how)
+    assert caught.value.report.cancelled
+    assert sum(path.startswith("dst/") for path in store.keys) >= 98
+    assert len(store.keys) == 101  # what went is kept
 
 
 @pytest.mark.parametrize("path", ["src", "src/0"])

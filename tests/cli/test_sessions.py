@@ -245,4 +245,5 @@ def test_usage(config: Path, cli: Run, arguments: list[str], told: str) -> None:
 def test_mounts_that_are_none_of_sessions(config: Path, cli: Run) -> None:
     ran = cli("sessions", "list", "--mount", "memory")
     assert (ran.code, "not of type sessions" in ran.err) == (5, True)
-    assert cli("sessions", "list", "--mount", "nowhere").code == 3
+    ran = cli("sessions", "list", "--mount", "nowhere")
+    assert (ran.code, ran.err.count("nowhere"), "--mount names" in ran.err) == (3, 1, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from ...exceptions import SessionNotFoundError, StorageError, StorageTransferError
+from ...exceptions import SessionNotFoundError, StorageError, StorageMountNotFoundError, StorageTransferError
 from ..console import counted, escaped, local_time
 from ..failures import FAILED, OK, UsageError, common_code
 from ..parser import number
@@ -49,7 +49,11 @@ def _sessions(session: Session, options: Namespace) -> int:
         raise UsageError(f"expected {USAGE[action]}")
     storage = session.places.configure()
     mount = options.mount.removesuffix(":")
-    return int(run(session, storage, storage.sessions(mount), rest, options))
+    try:
+        store = storage.sessions(mount)
+    except StorageMountNotFoundError as error:
+        raise StorageMountNotFoundError(f"{error}; --mount names that of the sessions", mount=mount) from error
+    return int(run(session, storage, store, rest, options))
 
 
 # --- seeing ---

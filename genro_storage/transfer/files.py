@@ -143,7 +143,7 @@ class Worker:
         if action.exists and not self._options.overwrite:
             return self._removed(action, self._tried(action, lambda attempt: self._recognised(action)))
         over_link = action.kind == "copy" and action.there is not None and action.there.is_symlink and not self._single
-        if over_link or (self._backup is not None and (action.exists or self._single)):
+        if over_link or self._backup is not None:  # with or without a listing that tells what is there
             ready = self._tried(action, lambda attempt: self._make_ready(action, over_link))
             if ready.error is not None:
                 return ready

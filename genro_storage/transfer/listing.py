@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
@@ -221,12 +222,25 @@ class TargetListing(Listing):
     """What is below the target, nothing where there is no such directory; what cannot be told does not count.
 
     Only a comparison follows links here. `files`: how many were listed so far; `complete`: nothing there is that could
-    not be listed. `untold`: a list to which is added what cannot be told, if anybody asks, before what comes after it.
+    not be listed; `hidden`: why, by the relative path of such a directory. `untold`: a list to which is added what
+    cannot be told, if anybody asks, before what comes after it.
     """
 
     files = 0
     complete = True
     untold: list[Entry] | None = None
+
+    @cached_property
+    def hidden(self) -> dict[str, StorageError]:
+        return {}
+
+    def judged(self, action: Action) -> Action:
+        """The action, failed where nobody can tell whether the target has a file that is to be kept."""
+        above = action.entry.relpath if self.hidden and action.kind in ("copy", "link") else ""
+        while above := paths.parent(above):
+            if (error := self.hidden.get(above)) is not None:
+                return replace(action, kind="fail", error=error)
+        return action
 
     def entries(self, by_level: bool = False) -> Iterator[Entry]:
         for entry in super().entries(by_level):
@@ -253,7 +267,9 @@ class TargetListing(Listing):
         try:
             for entry in super()._below(path, by_level, above, linked):
                 begun = True
-                self.complete = self.complete and not entry.unlisted
+                if entry.unlisted and entry.error is not None:
+                    self.complete = False
+                    self.hidden[entry.relpath] = entry.error
                 if entry.error is None:
                     yield self._as_followed(entry)
                 elif self.untold is not None:
@@ -275,19 +291,20 @@ def planned(source: Listing, target: TargetListing, rules: Rules, later: Later |
 
     Deletions, and what waits for them, go to `later`; it is cleared when the plan begins again.
     """
+    judged = target.judged if rules.keeps else _as_it_is
     acted = _Acted() if source.claims_order or target.claims_order else None
     try:
         for action in _at_once(actions(source.entries(), target.entries(), rules), later):
             if acted is not None:
                 acted.add(action)
-            yield _placed(action, target)
+            yield _placed(judged(action), target)
     except OutOfOrder:
         done = acted.known() if acted is not None else frozenset()
         if later is not None:
             later.clear()
         for action in _at_once(actions(source.entries(by_level=True), target.again(), rules), later):
             if acted is None or acted.digest(action) not in done:
-                yield _placed(action, target)
+                yield _placed(judged(action), target)
 
 
 def _at_once(found: Iterator[Action], later: Later | None) -> Iterator[Action]:
@@ -299,6 +316,10 @@ def _at_once(found: Iterator[Action], later: Later | None) -> Iterator[Action]:
             later.add(action)
         else:
             yield action
+
+
+def _as_it_is(action: Action) -> Action:
+    return action
 
 
 def _placed(action: Action, target: Listing) -> Action:

@@ -93,6 +93,12 @@ class Rules(Struct, frozen=True):
     """Entries of the target that the source has not become actions too; `delete_excluded`: the filtered as well."""
     delete_excluded: bool = False
 
+    @property
+    def keeps(self) -> bool:
+        """Whether something that the target has may stay, and only a listing tells that it is there."""
+        told = self.overwrite or self.skips.target.if_absent != "none"
+        return self.skips.strategy is not SkipStrategy.NEVER or not told
+
 
 def actions(source: Iterable[Entry], target: Iterable[Entry], rules: Rules) -> Iterator[Action]:
     """One action for each file and each empty directory of the source, nearly in order; deletions in order.

@@ -74,6 +74,7 @@ class Tree:
                 goes = self._emptied_before()
                 for path, error in self._flow.waited(lambda: list(removal.finish(everything, self._flow.tick, goes))):
                     engine.failed(error, path, "delete")
+            self._report.complete = self._report.complete and target.complete
             if deletions is None:
                 return engine.first_error
             return self._finish(engine, deletions, target)

@@ -118,6 +118,41 @@ def test_a_backup_named_by_text_needs_a_manager(memory: Mount) -> None:
         assert manager.node("m:again/a").read_text() == "new"
 
 
+def unlistable(monkeypatch: pytest.MonkeyPatch, mount: Mount, directory: str) -> None:
+    scan = mount.backend.scan
+
+    def denied(path: str, **how: Any) -> Any:
+        if path == directory:
+            raise PermissionError(13, "denied")
+        return scan(path, **how)
+
+    monkeypatch.setattr(mount.backend, "scan", denied)
+
+
+def test_what_no_listing_told_is_kept_too(memory: Mount, local: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(memory, d__closed__a=b"new", d__closed__b=b"1", d__z=b"2")
+    plant(local, t__closed__a=b"old")
+    unlistable(monkeypatch, local, "t/closed")
+    report = transfer.copy(at(memory, "d"), at(local, "t"), backup=at(local, "kept"))
+    assert (report.files_copied, report.complete) == (3, False)
+    assert files(local, "kept") == {"closed/a": b"old"}
+
+
+@pytest.mark.parametrize("skip", ["exists", "newer", "mtime", "hash"])
+def test_nothing_is_replaced_that_might_be_good_enough(
+    memory: Mount, local: Mount, monkeypatch: pytest.MonkeyPatch, skip: str
+) -> None:
+    plant(memory, d__closed__a=b"new", d__z=b"2")
+    plant(local, t__closed__a=b"old", t__z=b"")
+    with monkeypatch.context() as patch:
+        unlistable(patch, local, "t/closed")
+        report = transfer.copy(at(memory, "d"), at(local, "t"), skip=skip, errors="report")
+    assert [(failure.relpath, type(failure.error)) for failure in report.failures] == [
+        ("closed/a", StoragePermissionError)
+    ]
+    assert local.get("t/closed/a")[0] == b"old"
+
+
 def test_a_link_that_cannot_be_followed_fails_alone(local: Mount, other: Mount, tmp_path: Path) -> None:
     plant(local, d__a=b"1", d__link=b"2", d__z=b"3")
     plant(other, t__a=b"old")

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -117,7 +119,10 @@ def test_metrics(base: Path, cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         assert served.stderr
         url = re.search(r"http://\S+", served.stderr.readline())
         assert url
-        with urllib.request.urlopen(url[0], timeout=60) as answer:
+        with (
+            socket.create_connection(("127.0.0.1", urlsplit(url[0]).port or 0)),  # who says nothing holds nobody up
+            urllib.request.urlopen(url[0], timeout=60) as answer,
+        ):
             assert "version=0.0.4" in answer.headers["Content-Type"]
             assert b"temp_healthy 1\n" in answer.read()
         served.send_signal(signal.SIGTERM)

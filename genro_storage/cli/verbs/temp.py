@@ -41,7 +41,7 @@ def _metrics(session: Session, manager: TempFileManager, port: str) -> int:
         return OK
     if not port.isascii() or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"PROMETHEUS_PORT is the number of a port, not {port!r}")
-    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     class Scrape(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -55,7 +55,7 @@ def _metrics(session: Session, manager: TempFileManager, port: str) -> int:
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing of each scrape."""
 
-    with HTTPServer(("127.0.0.1", int(port)), Scrape) as server:
+    with ThreadingHTTPServer(("127.0.0.1", int(port)), Scrape) as server:
         session.console.note(f"metrics at http://127.0.0.1:{server.server_port}/metrics until interrupted")
         server.serve_forever()
     return OK

@@ -88,7 +88,7 @@ def facts_of_report(report: TransferReport) -> dict[str, Any]:
 
 def _details(console: Console, report: TransferReport) -> None:
     line, by_checksum, by_size = console.line, report.verified_checksum, report.verified_size
-    line(f"  verified by checksum {by_checksum}, by size {by_size}; tries again {report.retries}")
+    line(f"  verified by checksum {by_checksum}, by size {by_size}; retries {report.retries}")
     line(f"  directories made {report.directories_created}; bytes moved by the storage {report.bytes_server_side}")
     if report.resumed:
         line(f"  went on with an earlier run; bytes it had brought {report.bytes_resumed}")

@@ -222,7 +222,7 @@ def test_verbose_and_quiet(tree: Path, here: Path, cli: Run) -> None:
     assert len(cli("cp", "-r", "tree", "plain").out.splitlines()) == 1
     told = cli("-v", "cp", "-r", "--exclude", "*.py", "tree", "told").out.splitlines()
     assert told[1:] == [
-        "  verified by checksum 0, by size 2; tries again 0",
+        "  verified by checksum 0, by size 2; retries 0",
         *["  directories made 0; bytes moved by the storage 0", "  skipped 2: excluded"],
     ]
 
@@ -249,7 +249,7 @@ def test_a_tree_into_itself_is_refused(tree: Path, cli: Run) -> None:
         (["mv", "tree/a.py", "-"], "mv cannot use '-'"),
         (["cp", "-", "-"], "not both"),
         (["cp", "-", "tree/a.py", "x"], "not both"),
-        (["cp", "--verify", "read", "-", "x"], "no option but --no-overwrite and"),
+        (["cp", "--verify", "read", "-", "x"], "no option but --no-overwrite, --if-absent and"),
         (["cp", "--no-overwrite", "tree/a.py", "-"], "those only to store"),
         (["cp", "-r", "tree", "-"], "no option but"),
         (["cp", "-", "tree"], "the standard input has no name; write"),

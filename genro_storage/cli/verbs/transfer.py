@@ -169,7 +169,8 @@ def _stream(operation: str, session: Session, options: Namespace, fields: dict[s
     if operation != "copy":
         raise UsageError("mv cannot use '-', for nothing can be moved there; use cp")
     if options.recursive or set(fields) - ({"resume", "overwrite", "content_type"} if storing else {"resume"}):
-        raise UsageError("with '-' cp takes no option but --no-overwrite and --content-type, and those only to store")
+        taken = "--no-overwrite, --if-absent and --content-type, and those only to store"
+        raise UsageError(f"with '-' cp takes no option but {taken}")
     if storing:
         return session.each([target], partial(_store, session, target.endswith("/"), options))
     if STREAM in sources:

@@ -197,6 +197,11 @@ def basename(path: str) -> str:
     return path.rpartition("/")[2]
 
 
+def below(path: str, relpath: str) -> str:
+    """What lies at `relpath` below `path`, of which both are taken as they are; "" is `path` itself, or the root."""
+    return f"{path}/{relpath}" if path and relpath else path or relpath
+
+
 def is_below(path: str, ancestor: str) -> bool:
     """Whether `path` is `ancestor` or lies below it; everything lies below the root ""."""
     return not ancestor or path == ancestor or path.startswith(ancestor + "/")

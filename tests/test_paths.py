@@ -173,6 +173,13 @@ def test_parents() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "relpath", "expected"), [("a", "b/c", "a/b/c"), ("", "b", "b"), ("a", "", "a"), ("", "", "")]
+)
+def test_below(path: str, relpath: str, expected: str) -> None:
+    assert paths.below(path, relpath) == expected
+
+
+@pytest.mark.parametrize(
     ("path", "ancestor", "expected"),
     [("a", "", True), ("", "", True), ("a/b", "a", True), ("a", "a", True), ("ab", "a", False), ("a", "a/b", False)],
 )

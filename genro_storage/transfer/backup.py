@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from .. import paths
 from ..exceptions import (
     StorageConfigError,
     StorageExistsError,
@@ -80,4 +81,4 @@ class Backup:
 
     def _place(self, relpath: str, number: int) -> At:
         root, name = self._root, f"{relpath}.{number}" if number else relpath
-        return At(root.mount, f"{root.path}/{name}" if root.path else name)
+        return At(root.mount, paths.below(root.path, name))

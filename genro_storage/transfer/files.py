@@ -238,8 +238,7 @@ class Worker:
     def _landing(self, action: Action) -> At:
         if self._single:
             return self._target
-        below, path = action.entry.relpath, self._target.path
-        return At(self._target.mount, f"{path}/{below}" if path and below else path or below)
+        return At(self._target.mount, paths.below(self._target.path, action.entry.relpath))
 
     def _make_directory(self, action: Action) -> None:
         place = self._landing(action)

@@ -154,7 +154,7 @@ def _tree(source: At, target: At, facts: Stat, options: CopyOptions) -> Landing:
 
 
 def _below(target: At, name: str) -> At:
-    return At(target.mount, f"{target.path}/{name}" if target.path else name)
+    return At(target.mount, paths.below(target.path, name))
 
 
 def compared(source: Place, target: Place) -> Landing:

@@ -66,7 +66,7 @@ class Listing:
     def below(self, relpath: str) -> At:
         """The place of an entry."""
         mount, path, _ = self._place
-        return At(mount, f"{path}/{relpath}" if path else relpath)
+        return At(mount, paths.below(path, relpath))
 
     def start(self, by_level: bool = False) -> Entry | None:
         """Reads the first page and returns the first entry; a missing directory → `StorageNotFoundError`.

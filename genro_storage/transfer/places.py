@@ -56,7 +56,7 @@ def of_its_kind(place: Place, path: str) -> Place:
 
 def below(root: Place, relpath: str) -> Place:
     """The place `relpath` below `root`, of its kind."""
-    return of_its_kind(root, f"{root.path}/{relpath}" if root.path and relpath else root.path or relpath)
+    return of_its_kind(root, paths.below(root.path, relpath))
 
 
 def fault(kind: type[Error], reason: str, place: Place, operation: str = "copy") -> Error:

@@ -16,6 +16,7 @@ from ..exceptions import (
     StorageNotFoundError,
 )
 from ..mount import Mount
+from ..paths import below
 from ..retry import RetryPolicy
 from .backup import Backup
 from .deletion import Deletions
@@ -171,8 +172,7 @@ class Purge:
             return None
 
     def _at(self, relpath: str) -> At:
-        path = self._target.path
-        return At(self._target.mount, f"{path}/{relpath}" if path else relpath)
+        return At(self._target.mount, below(self._target.path, relpath))
 
     # --- what waited ---
 
@@ -204,7 +204,7 @@ class Purge:
         """Whether both sides may have a file and a directory of this name, and the source has."""
         source = self._source
         implied = not (self._target.mount.features.real_dirs or source.mount.features.real_dirs)
-        return implied and source.mount.is_file(f"{source.path}/{relpath}" if source.path else relpath)
+        return implied and source.mount.is_file(below(source.path, relpath))
 
 
 class Twins:
@@ -220,7 +220,7 @@ class Twins:
         for segment in relpath.split("/"):
             name = folded(segment)
             found = [path for directory in found for path in self._names(directory).get(name, ())]
-        same = f"{self._root}/{relpath}" if self._root else relpath
+        same = below(self._root, relpath)
         return any(path != same for path in found)  # of the very same name it is of another kind, and in the way
 
     def _listed(self, directory: str) -> dict[str, list[str]]:

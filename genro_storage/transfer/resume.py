@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import StorageConfigError, StorageConflictError, StorageError, StorageUnavailableError
 from ..journal import Done, Job, Journal, Staged, default_journal, default_path, fingerprint
+from ..paths import below
 from . import parallel
 from .flow import Flow
 from .job import Copied
@@ -163,7 +164,7 @@ class Resume:
         target = self._landing.target
         if not self._landing.is_tree:
             return target
-        return At(target.mount, f"{target.path}/{relpath}" if target.path else relpath)
+        return At(target.mount, below(target.path, relpath))
 
     # --- files that are begun ---
 

@@ -168,9 +168,9 @@ class Meter:
         with self._lock:
             for name, numbers in self._counters.items():
                 lines.append(f"# TYPE {name} counter")
-                lines += [f"{name}{_shown(self._common + key)} {number:g}" for key, number in numbers.items()]
+                lines += [f"{name}{_shown(self._common + key)} {number}" for key, number in numbers.items()]
             for name, number in self._gauges.items():
-                lines += [f"# TYPE {name} gauge", f"{name}{_shown(self._common)} {number:g}"]
+                lines += [f"# TYPE {name} gauge", f"{name}{_shown(self._common)} {number}"]
             for name, told in self._histograms.items():
                 lines.append(f"# TYPE {name} histogram")
                 for key, histogram in told.items():

@@ -18,6 +18,7 @@ from ..exceptions import (
     StorageNotFoundError,
     StoragePathError,
     StorageUnavailableError,
+    UnsupportedOperation,
 )
 from ..retry import RetryPolicy
 from ..types import Place
@@ -89,6 +90,8 @@ class Worker:
         looked = None if action.doubt is None else self._looked(action)
         if looked is not None and (looked.error is not None or looked.reason):
             outcome = looked
+        elif self._options.dry_run and action.kind == "link" and not action.reason:
+            outcome = self._tried(action, lambda attempt: self._preview_link(action))
         elif self._options.dry_run:
             outcome = _previewed(action)
         elif action.kind == "mkdir":
@@ -264,12 +267,22 @@ class Worker:
                 _make_link(place, goal)
         return Copied(action.entry.stat)
 
+    def _preview_link(self, action: Action) -> Copied:
+        """As `_recreate_link`, as far as it can be told without writing."""
+        place = self._landing(action)
+        _followed(place, self._source.mount.readlink(action.entry.stat.path))
+        if not place.mount.can("symlink"):
+            raise fault(UnsupportedOperation, "this storage has no symbolic links", place)
+        if action.there is not None and not action.there.is_symlink:
+            raise fault(StorageExistsError, "a link replaces only a link", place)
+        return Copied(action.entry.stat)
+
 
 def _previewed(action: Action) -> Outcome:
     """What would come of it; a comparison says in the action what a difference is called."""
     if action.kind == "mkdir" or action.reason:
         return Outcome(reason=action.reason)
-    return Outcome(Copied(action.entry.stat, (action.entry.stat.size or 0) if action.kind == "copy" else 0))
+    return Outcome(Copied(action.entry.stat, action.entry.stat.size or 0))
 
 
 def _make_link(place: At, goal: str) -> None:

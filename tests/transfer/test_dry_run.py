@@ -104,6 +104,22 @@ def test_t40_links(local: Mount, other: Mount, tmp_path: Path) -> None:
     assert tree(other) == {}
 
 
+def test_t40_links_that_cannot_be_made_fail_in_advance(
+    local: Mount, other: Mount, memory: Mount, tmp_path: Path
+) -> None:
+    plant(local, d__a=b"1")
+    plant(other, t__over=b"mine")
+    for name, text in (("link", "a"), ("over", "a"), ("up", "../../x"), ("root", "/a")):
+        (tmp_path / "l/d" / name).symlink_to(text)
+    for target in (at(other, "t"), at(memory, "t")):
+        how: dict[str, Any] = {"symlinks": "copy", "errors": "report"}
+        before = transfer.copy(at(local, "d"), target, dry_run=True, **how)
+        report = transfer.copy(at(local, "d"), target, **how)
+        assert report.failed == (3 if target.mount is other else 4)
+        told, found = [[(one.relpath, type(one.error)) for one in each.failures] for each in (before, report)]
+        assert sorted(told, key=str) == sorted(found, key=str)
+
+
 def test_callbacks_of_things_done_are_not_called(memory: Mount, local: Mount) -> None:
     plant(memory, d__a=b"1")
     plant(local, t__old=b"1")

@@ -440,3 +440,21 @@ def test_speed(journal: Journal, soak: Callable[[int], int]) -> None:
         for number in range(count):
             job.commit(f"dir/{number:06}", Done("1:e"))
         assert (time.process_time() - start) / count < 500e-6
+
+
+def test_a_job_whose_end_fails_is_let_go() -> None:
+    """The store says no when the job is to be marked as finished: somebody else may take it once it is released."""
+    journal = Journal(FaultyRecordStore(MemoryRecordStore(), RecordFault(2, "before", on="commit")), period=0.02)
+    job = journal.open(*COPY)
+    with pytest.raises(StorageUnavailableError):
+        job.finish()
+    job.release()
+    with journal.open(*COPY) as again:
+        assert again.resumed
+        again.finish()
+    assert journal.jobs() == []
+    deadline = time.monotonic() + 60
+    while any(one.name == "genro-journal" for one in threading.enumerate()):  # nothing is left to renew
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    journal.close()

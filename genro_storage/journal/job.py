@@ -203,6 +203,9 @@ class Job:
             info = msgspec.structs.replace(self.info, seen=time.time(), owner=owner, finished=finished)
             try:
                 (self._version,) = self._records.commit([row(info, self._version)])
-            except VersionConflictError:
-                raise StorageConflictError(taken(self.info)) from None
+            except BaseException as error:
+                self._released = False  # `release` ends it, and says so if the store lets it
+                if isinstance(error, VersionConflictError):
+                    raise StorageConflictError(taken(self.info)) from None
+                raise
             self.info = info

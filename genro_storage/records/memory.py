@@ -14,6 +14,9 @@ from .base import Change, Check, Clock, Put, Record, RecordFeatures, RecordStore
 BREATH = 0.005
 """Seconds after which other tasks get a turn: whoever awaits only what is there at once would give them none."""
 
+NOTED = 1024
+"""Times of expiry that are kept at least before those of records that were written again are sorted out."""
+
 
 class MemoryRecordStore(RecordStore):
     """A dict and a sorted list of keys per space, under one lock. A forked child has a copy of its own."""
@@ -29,6 +32,7 @@ class MemoryRecordStore(RecordStore):
         self._version = 0
         self._spaces: dict[str, _Space] = {}
         self._expiring: list[tuple[int, str, str, int]] = []
+        self._most_noted = NOTED
 
     async def _breathe(self) -> None:
         if time.perf_counter() - self._breathed > BREATH:
@@ -89,10 +93,22 @@ class MemoryRecordStore(RecordStore):
             record = Record(change.space, change.key, change.data, self._version, change.expires_at)
             self._spaces.setdefault(change.space, _Space()).put(record)
             if record.expires_at is not None:
-                heapq.heappush(self._expiring, (record.expires_at, record.space, record.key, record.version))
+                self._note_expiry(record.expires_at, record)
             return self._version
         self._remove(change.space, change.key)
         return 0
+
+    def _note_expiry(self, at: int, record: Record) -> None:
+        """For the sweep; of records that were written again since, no more is kept than of those that are there."""
+        heapq.heappush(self._expiring, (at, record.space, record.key, record.version))
+        if len(self._expiring) > self._most_noted:
+            self._expiring = [one for one in self._expiring if self._is_there(*one[1:])]
+            heapq.heapify(self._expiring)
+            self._most_noted = max(NOTED, 2 * len(self._expiring))
+
+    def _is_there(self, space: str, key: str, version: int) -> bool:
+        held = self._spaces.get(space)
+        return held is not None and key in held.records and held.records[key].version == version
 
     def _remove(self, space: str, key: str) -> None:
         held = self._spaces.get(space)
@@ -109,8 +125,7 @@ class MemoryRecordStore(RecordStore):
             moment = self.clock()
             while self._expiring and self._expiring[0][0] <= moment and removed < limit:
                 _, space, key, version = heapq.heappop(self._expiring)
-                held = self._spaces.get(space)
-                if held is not None and key in held.records and held.records[key].version == version:
+                if self._is_there(space, key, version):
                     self._remove(space, key)
                     removed += 1
         return removed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,19 @@ from typing import Any, Literal, NamedTuple
 from .conversations import ATOMIC, judged_message
 from .forwarding import Forwarding
 from .interfaces import Facts
+from .keys import judged_id
+from .shared import judged_metadata
 
 log = logging.getLogger("genro_storage.sessions")
 
 
+MOST_BYTES = 32 << 20
+"""Of the messages of one batch: together they must not be refused for what each alone may be."""
+
+
 class _Waiting(NamedTuple):
     session_id: str
+    size: int
     message: dict[str, Any]
     landed: asyncio.Future[bool]
 
@@ -54,10 +62,11 @@ class BatchOptimizedStorageBackend(Forwarding):
     async def add_conversation_message(
         self, session_id: str, role: str, content: Any, metadata: Mapping[str, Any] | None = None
     ) -> bool:
-        judged_message(role, content, metadata)
-        message = {"role": role, "content": content, "metadata": metadata}
+        size = judged_message(role, content, metadata)
+        # A copy: by the time it is stored the caller may have changed its own.
+        message = copy.deepcopy({"role": role, "content": content, "metadata": judged_metadata(metadata)})
         landed = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(session_id, message, landed))
+        self._waiting.append(_Waiting(judged_id(session_id, "session_id"), size, message, landed))
         if len(self._waiting) >= self._size:
             self._full.set()
         if self._driver is None:
@@ -132,13 +141,22 @@ class BatchOptimizedStorageBackend(Forwarding):
                         await asyncio.wait_for(self._full.wait(), self._timeout)
                     except TimeoutError:
                         pass
-                batch = [self._waiting.popleft() for _ in range(min(self._size, ATOMIC, len(self._waiting)))]
                 sessions: dict[str, list[_Waiting]] = {}
-                for one in batch:
+                for one in self._taken():
                     sessions.setdefault(one.session_id, []).append(one)
                 await asyncio.gather(*(self._store(name, ones) for name, ones in sessions.items()))
         finally:
             self._driver = None
+
+    def _taken(self) -> list[_Waiting]:
+        """The next batch: one message at least."""
+        batch, size = list[_Waiting](), 0
+        while self._waiting and len(batch) < min(self._size, ATOMIC):
+            size += self._waiting[0].size
+            if batch and size > MOST_BYTES:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
 
     async def _store(self, session_id: str, ones: list[_Waiting]) -> None:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -13,7 +12,7 @@ from ..exceptions import RecordTooLargeError
 from ..records.base import Change, Delete, Put, Record
 from . import codec
 from .keys import checkpoint_ids, checkpoint_writes, checkpoints, judged_id, number, quoted
-from .models import pack, shown_time
+from .models import pack, reader, shown_time
 from .pruning import Pruning
 from .shared import HEAVY, aside, judged_limit, judged_metadata
 from .threads import Planned, ThreadState
@@ -31,7 +30,7 @@ class Stored(Struct, frozen=True, array_like=True):
     metadata: bytes
 
 
-_stored_of = msgspec.msgpack.Decoder(Stored).decode
+_stored_of = reader(Stored)
 
 
 class Checkpoints(Pruning):
@@ -110,12 +109,17 @@ class Checkpoints(Pruning):
     async def delete_checkpoint(self, thread_id: str, checkpoint_id: str) -> bool:
         """Removes a checkpoint and its writes; False when there is none."""
         judged_id(thread_id, "thread_id")
-        key = quoted(judged_id(checkpoint_id, "checkpoint_id"))
+        return await self._deleted(thread_id, quoted(judged_id(checkpoint_id, "checkpoint_id")))
+
+    async def _deleted(self, thread_id: str, key: str, seen: Record | None = None) -> bool:
+        """As `delete_checkpoint`; only as it was `seen`, not one of that id that was stored since."""
 
         async def plan(state: ThreadState, conflicted: bool) -> Planned | None:
             inc = state.thread.inc
             known = await self.records.get(checkpoint_ids(inc), key)
             if known is None or not known.data:
+                return None
+            if seen is not None and (seen.space, seen.key) != (checkpoints(inc), known.data.decode()):
                 return None
             changes: list[Change] = [Delete(checkpoints(inc), known.data.decode())]
             writes = await self.records.scan(checkpoint_writes(inc, key), limit=MOST_WRITES)
@@ -147,7 +151,7 @@ class Checkpoints(Pruning):
             for record in found:
                 stored = _stored_of(record.data)
                 if until is None or stored.at <= until:
-                    removed += await self.delete_checkpoint(thread_id, stored.checkpoint_id)
+                    removed += await self._deleted(thread_id, quoted(stored.checkpoint_id), record)
         return removed
 
     # --- writes ---
@@ -229,7 +233,7 @@ def _envelope(thread_id: str, record: Record) -> dict[str, Any]:
     return {
         "checkpoint_id": stored.checkpoint_id,
         "thread_id": thread_id,
-        "data": codec.decode(stored.data),
-        "metadata": codec.decode(stored.metadata),
+        "data": codec.decode_stored(stored.data),
+        "metadata": codec.decode_stored(stored.metadata),
         "created_at": shown_time(stored.at),
     }

@@ -12,6 +12,8 @@ from uuid import UUID
 
 import msgspec
 
+from ..exceptions import StorageCorruptedError
+
 TAG = "$"
 """The key that marks a tagged value: ``{"$": tag, "v": …}``; a dict that has this key itself travels as tag "dict"."""
 
@@ -52,6 +54,14 @@ def decode(data: bytes) -> Any:
         return _untagged(value) if _MARK in data else value
     except (msgspec.DecodeError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"not tagged JSON: {error}") from error
+
+
+def decode_stored(data: bytes) -> Any:
+    """As `decode`, of what a store gave back: damaged → `StorageCorruptedError`."""
+    try:
+        return decode(data)
+    except ValueError as error:
+        raise StorageCorruptedError(f"stored data is damaged: {error}") from error
 
 
 def _tagged(value: Any) -> Any:

@@ -75,7 +75,7 @@ class TaskContexts(Conversations):
         if not 0 < wanted <= hot.context_seq:
             return None
         found = await self.records.get(contexts(hot.inc), number(wanted))
-        return None if found is None else built(await self.decoded(found.data))
+        return None if found is None else built(context_of(await self.decoded(found.data)))
 
     async def list_task_contexts(self, session_id: str) -> list[dict[str, Any]]:
         """The kept versions, newest first: ``{version, type, timestamp}``."""
@@ -83,7 +83,7 @@ class TaskContexts(Conversations):
         if record is None:
             return []
         found = await self.records.scan(contexts(hot_of(record.data).inc))
-        told = [(int(one.key), await self.decoded(one.data)) for one in reversed(found)]
+        told = [(int(one.key), context_of(await self.decoded(one.data))) for one in reversed(found)]
         return [{"version": at, "type": one["type"], "timestamp": shown_time(one["at"])} for at, one in told]
 
 
@@ -102,6 +102,13 @@ def as_dict(context: Any) -> dict[str, Any]:
         f"a context is a mapping, a dataclass, a pydantic model, a msgspec.Struct or has to_dict(), "
         f"not {type(context).__qualname__}"
     )
+
+
+def context_of(told: Any) -> dict[str, Any]:
+    """What was decoded, if it is one version as it is kept: ``{type, value, at}``."""
+    if not isinstance(told, dict) or not told.keys() >= {"type", "value", "at"}:
+        raise StorageCorruptedError("a stored context is damaged")
+    return told
 
 
 def built(stored: Mapping[str, Any]) -> Any:

@@ -170,8 +170,7 @@ def judged_role(role: str, name: str = "") -> None:
         raise ValueError(f"{name}role takes 1 to {_ROLE} characters, not {role!r}")
 
 
-def judged_message(role: str, content: Any, metadata: Mapping[str, Any] | None) -> None:
-    """Raises unless these can be a message of some size."""
+def judged_message(role: str, content: Any, metadata: Mapping[str, Any] | None) -> int:
+    """How many bytes these are as a message; raises unless they can be one of some size."""
     judged_role(role)
-    codec.encode(content, "content")
-    codec.encode(judged_metadata(metadata), "metadata")
+    return len(codec.encode(content, "content")) + len(codec.encode(judged_metadata(metadata), "metadata"))

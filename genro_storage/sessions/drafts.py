@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import msgspec
 from msgspec import Struct
 
 from ..exceptions import VersionConflictError
 from ..records.base import MAX_CHANGES, Change, Delete, Put, Record, RecordStore
 from .garbage import KINDS, left
 from .keys import DRAFTS, incarnation
-from .models import pack
+from .models import pack, reader
 
 LEASE = 600_000_000
 """µs after its last step from which a draft counts as abandoned."""
@@ -30,7 +29,7 @@ class Mark(Struct, frozen=True, array_like=True):
     until: int
 
 
-_mark_of = msgspec.msgpack.Decoder(Mark).decode
+_mark_of = reader(Mark)
 
 
 class Draft:

@@ -14,13 +14,15 @@ from ..exceptions import (
     VersionConflictError,
 )
 from ..records.base import Put
-from .contexts import as_dict
+from .contexts import as_dict, context_of
+from .conversations import judged_role
 from .drafts import Draft
 from .garbage import SESSION
 from .keys import contexts, incarnation, judged_id, messages, number, quoted
 from .lanes import TRIES, pause, read_state
-from .lifecycle import birth
-from .models import Cold, Hot, packed_message, shown_messages, shown_session
+from .lifecycle import birth, judged_status
+from .models import Cold, Hot, cold_of, hot_of, pack, packed_message, shown_messages, shown_session
+from .options import is_duration
 from .shared import judged_metadata
 from .upkeep import Upkeep
 
@@ -32,18 +34,22 @@ class Exports(Upkeep):
 
     async def export_session(self, session_id: str) -> dict[str, Any] | None:
         """All of a session: ``{format, session, messages, contexts}``; None where there is none."""
-        state = await read_state(self.records, quoted(judged_id(session_id, "session_id")))
-        if state is None:
-            return None
-        inc = state.hot.inc
-        told = await self.records.scan(messages(inc))
-        kept = await self.records.scan(contexts(inc))
-        return {
-            "format": FORMAT,
-            "session": shown_session(state.cold, state.hot) | {"ttl": state.hot.ttl and state.hot.ttl / 1e6},
-            "messages": shown_messages(told),
-            "contexts": [{"version": int(one.key), **await self.decoded(one.data)} for one in kept],
-        }
+        key = quoted(judged_id(session_id, "session_id"))
+        state = await read_state(self.records, key)
+        while state is not None:
+            inc = state.hot.inc
+            told = await self.records.scan(messages(inc))
+            kept = await self.records.scan(contexts(inc))
+            now = await read_state(self.records, key)
+            if now is not None and now.hot.inc == inc:
+                return {
+                    "format": FORMAT,
+                    "session": shown_session(state.cold, state.hot) | {"ttl": state.hot.ttl and state.hot.ttl / 1e6},
+                    "messages": shown_messages(told),
+                    "contexts": [{"version": int(one.key), **context_of(await self.decoded(one.data))} for one in kept],
+                }
+            state = now  # it was removed meanwhile: of what hung under it some may be missing
+        return None
 
     async def import_session(self, data: Mapping[str, Any]) -> bool:
         """Stores what `export_session` gave: True made, False it is here already, the very same.
@@ -55,7 +61,7 @@ class Exports(Upkeep):
         for attempt in range(TRIES):
             try:
                 cold, hot, children = await self._read(data)
-            except (KeyError, TypeError, AttributeError) as error:
+            except (KeyError, TypeError, AttributeError, OverflowError) as error:
                 raise StorageCorruptedError(f"this is no exported session: {error!r}") from error
             existing = await self.export_session(cold.session_id)
             if existing is not None:
@@ -101,7 +107,7 @@ class Exports(Upkeep):
         cold = Cold(
             judged_id(told["session_id"], "session_id"),
             judged_id(told["user_id"], "user_id"),
-            told["status"],
+            judged_status(told["status"]),
             metadata,
             _micro(told["created_at"]),
             _micro(told["updated_at"]),
@@ -109,7 +115,11 @@ class Exports(Upkeep):
             told["version"],
             None if told["ended_at"] is None else _micro(told["ended_at"]),
         )
+        if told["ttl"] is not None and not is_duration(told["ttl"]):
+            raise StorageCorruptedError(f"no session lasts for {told['ttl']!r} seconds")
         seqs = [message["seq"] for message in data["messages"]]
+        if seqs and (seqs[0] < 1 or seqs != list(range(seqs[0], seqs[0] + len(seqs)))):
+            raise StorageCorruptedError("the messages of this exported session are not numbered one after the other")
         versions = [context["version"] for context in data["contexts"]]
         hot = Hot(
             inc,
@@ -122,11 +132,13 @@ class Exports(Upkeep):
             told["total_processing_time"],
             max(versions, default=0),
         )
-        return cold, hot, await self._children(inc, data)
+        # Read back as it would be from the store: what is of no right kind must not get there.
+        return cold_of(pack(cold)), hot_of(pack(hot)), await self._children(inc, data)
 
     async def _children(self, inc: str, data: Mapping[str, Any]) -> list[Put]:
         changes: list[Put] = []
         for told in data["messages"]:
+            judged_role(told["role"])
             content = await self.encoded(told["content"], "content", self.options.max_message)
             metadata = await self.encoded(told["metadata"], "metadata", self.options.max_message)
             packed = packed_message(told["role"], content, _micro(told["timestamp"]), metadata)

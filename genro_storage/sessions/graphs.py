@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -23,7 +22,7 @@ from .drafts import Draft
 from .garbage import VALUES
 from .keys import BUMP, THREAD, blobs, by_run, graph, graph_writes, namespaces, quoted
 from .lanes import TRIES, pause
-from .models import pack
+from .models import pack, reader
 from .options import SessionOptions
 from .shared import HEAVY, LIGHT, aside
 from .threads import Bump, Planned, Threads, ThreadState, state_of, values_of
@@ -108,9 +107,9 @@ class _Guess(NamedTuple):
 Told = Callable[[Any], Value]
 """Serialises the value of a channel; may be called in another thread."""
 
-header_of = msgspec.msgpack.Decoder(Header).decode
-_write_of = msgspec.msgpack.Decoder(Write).decode
-_typed_of = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
+header_of = reader(Header)
+_write_of = reader(Write)
+_typed_of = reader(tuple[str, bytes])
 
 
 class Graphs(Threads):

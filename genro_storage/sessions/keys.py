@@ -12,6 +12,8 @@ THREAD, BUMP = "t", "tb"
 ACTIVE, EXPIRY, THREADS = "x/active", "x/expiry", "x/threads"
 SWEEP = "lease/sweep"
 GARBAGE, DRAFTS, META = "gc", "drafts", "meta"
+MIRROR = "mirror"
+"""Where the journal of a failover store remembers sessions and threads that its fallback may have missed."""
 
 _LONGEST, _KEPT = 200, 120
 _BASE32 = b"abcdefghijklmnopqrstuvwxyz234567" * 8

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .._bridge import Outcome
-from ..exceptions import CommitOutcomeUnknownError, StorageConflictError, VersionConflictError
+from ..exceptions import CommitOutcomeUnknownError, StorageConflictError, StorageCorruptedError, VersionConflictError
 from ..records.base import Change, Delete, Put, RecordStore
 from .keys import COLD, HOT, messages, number, quoted
 from .models import Cold, Hot, cold_of, hot_of, pack
@@ -24,6 +24,8 @@ from .models import Cold, Hot, cold_of, hot_of, pack
 WRITERS = 32
 TRIES = 200
 """Commits of others that may come first, one after the other, before a change gives up."""
+LOOKS = 8
+"""Readings of a session that may each fall between an end and a beginning before it counts as damaged."""
 BATCH, BATCH_BYTES = 400, 32 << 20
 """Messages, and bytes of them, in one commit; a store takes 1,000 changes and 128 MiB."""
 REMEMBERED = 10_000
@@ -336,13 +338,15 @@ class _Lane:
 
 async def read_state(records: RecordStore, key: str) -> State | None:
     """Both records of a session; None where there is none, or it has expired."""
-    while True:
+    for attempt in range(LOOKS):
         cold, hot = await records.get_many([(COLD, key), (HOT, key)])
         if cold is None or hot is None:
             return None
         state = State(cold_of(cold.data), cold.version, hot_of(hot.data), hot.version)
         if state.cold.inc == state.hot.inc:  # else it was made anew between the two reads
             return state
+        await pause(attempt)
+    raise StorageCorruptedError(f"the two records of the session {key!r} do not belong together", operation="read")
 
 
 def _applied(state: State | _Known | None, plan: _Plan, writer: str, number_of_commit: int) -> bool:

@@ -26,7 +26,7 @@ from .keys import ACTIVE, COLD, EXPIRY, HOT, by_status, by_user, incarnation, ju
 from .lanes import TRIES, Delta, Edited, State, read_state
 from .models import ACTIVE as OPEN
 from .models import Cold, Hot, cold_of, pack, shown_session
-from .options import micros
+from .options import is_duration, micros
 from .shared import judged_metadata, judged_size
 
 _UPDATES = ("status", "metadata")
@@ -100,7 +100,7 @@ class Lifecycle(Health):
     async def end_session(self, session_id: str, status: str = "completed") -> bool:
         """Sets a final status and `ended_at`; the same status again changes nothing. False when there is no session."""
         judged_id(session_id, "session_id")
-        if _judged_status(status) == OPEN:
+        if judged_status(status) == OPEN:
             raise ValueError(f"a session does not end as {OPEN!r}")
 
         def edit(state: State, now: int) -> Edited:
@@ -150,7 +150,7 @@ class Lifecycle(Health):
         """As `end_session`, for each id."""
         for session_id in session_ids:
             judged_id(session_id, "session_id")
-        _judged_status(status)
+        judged_status(status)
         return await in_turns(self.end_session(session_id, status) for session_id in session_ids)
 
     # --- how ---
@@ -160,8 +160,8 @@ class Lifecycle(Health):
     ) -> tuple[str, str, bytes, int | None]:
         judged_id(session_id, "session_id")
         judged_id(user_id, "user_id")
-        if ttl is not None and not (isinstance(ttl, int | float) and math.isfinite(ttl) and ttl > 0):
-            raise ValueError(f"ttl takes seconds above 0, not {ttl!r}")
+        if ttl is not None and not is_duration(ttl):
+            raise ValueError(f"ttl takes seconds above 0, at most 1000 years, not {ttl!r}")
         data = await self.encoded(judged_metadata(metadata), "metadata", self.options.max_metadata)
         return session_id, user_id, data, micros(self.options.session_ttl if ttl is None else ttl)
 
@@ -184,6 +184,8 @@ class Lifecycle(Health):
             else:
                 self.lanes.remember(session_id, hot, versions[1])
                 self.meter.count("genro_sessions_created_total")
+                if ttl is not None:
+                    self.watch()
                 if old:
                     await self._collected(old)
                 return State(cold, versions[0], hot, versions[1]), True
@@ -241,8 +243,9 @@ class Lifecycle(Health):
             )
         metadata = cold.metadata
         if "metadata" in wanted:
-            merged = codec.decode(metadata) | wanted["metadata"]
-            kept = {key: value for key, value in merged.items() if value is not None}
+            changed = wanted["metadata"]
+            merged = codec.decode_stored(metadata) | changed
+            kept = {key: value for key, value in merged.items() if value is not None or key not in changed}
             metadata = judged_size(codec.encode(kept, "metadata"), "metadata", self.options.max_metadata)
         if status == cold.status and metadata == cold.metadata:
             return cold
@@ -309,7 +312,7 @@ def _judged_time(seconds: float) -> float:
     return float(seconds)
 
 
-def _judged_status(status: str) -> str:
+def judged_status(status: str) -> str:
     if not isinstance(status, str):
         raise TypeError(f"status is a str, not {type(status).__name__}")
     if not 1 <= len(status) <= 64:
@@ -324,7 +327,7 @@ def _judged_updates(updates: Mapping[str, Any] | None) -> dict[str, Any]:
             near = difflib.get_close_matches(str(name), _UPDATES, 1, cutoff=0.0)[0]
             raise ValueError(f"updates cannot change {name!r}, only status and metadata; the nearest is {near!r}")
     if "status" in wanted:
-        _judged_status(wanted["status"])
+        judged_status(wanted["status"])
     if "metadata" in wanted:
         wanted["metadata"] = judged_metadata(wanted["metadata"])
         codec.encode(wanted["metadata"], "metadata")

@@ -235,9 +235,16 @@ async def _moved(
 async def _same_session(source: Any, target: Any, session_id: str) -> bool:
     if isinstance(source, SessionStore) and isinstance(target, SessionStore):
         return await source.export_session(session_id) == await target.export_session(session_id)
-    histories = [await one.get_conversation_history(session_id, None) for one in (source, target)]
-    one, other = [[(message["role"], message["content"]) for message in history] for history in histories]
+    one, other = [await _retold(store, session_id) for store in (source, target)]
     return one == other
+
+
+async def _retold(store: Any, session_id: str) -> tuple[Any, ...]:
+    """What the interfaces tell of a session that does not change by being told again."""
+    facts = await store.get_session(session_id)
+    history = await store.get_conversation_history(session_id, None)
+    whose = None if facts is None else (facts["user_id"], facts.get("metadata") or {})
+    return whose, [(message["role"], message["content"]) for message in history]
 
 
 async def _same_thread(source: SessionStore, target: SessionStore, thread_id: str) -> bool:

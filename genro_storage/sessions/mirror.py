@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from .._bridge import outlast
 from ..exceptions import StaleSessionError, StorageError, VersionConflictError
-from ..records.base import Delete, Put, Record, RecordStore
-from .keys import quoted
+from ..records.base import Change, Delete, Put, Record, RecordStore
+from .keys import MIRROR, quoted
 from .lanes import TRIES, pause, read_state
 from .migrate import copy_session, copy_thread
 from .store import SessionStore
@@ -20,8 +20,6 @@ from .store import SessionStore
 log = logging.getLogger("genro_storage.sessions")
 
 T = TypeVar("T")
-SPACE = "mirror"
-"""Where the journal remembers sessions and threads that the fallback may have missed."""
 SESSION, THREAD = "s", "t"
 PAGE = 500
 REFUSED = (ValueError, TypeError, LookupError, StaleSessionError)
@@ -102,7 +100,7 @@ class Mirror:
         """Some entries of the journal; None where it cannot be read."""
         try:
             async with asyncio.timeout(self._timeout):
-                return await self.journal.scan(SPACE, limit=PAGE)
+                return await self.journal.scan(MIRROR, limit=PAGE)
         except (StorageError, TimeoutError):
             return None
 
@@ -116,8 +114,9 @@ class Mirror:
         while entries := [one for one in await self.waiting() or [] if one.key not in settled]:
             for entry in entries:
                 settled.add(entry.key)
-                if all(one.key != entry.key for one in list(self._open.values())):
-                    await self._settle(entry)
+                named = Named(entry.key[0], entry.data.decode())
+                if all(one.named != named for one in list(self._open.values())):
+                    await self._settle(entry, named)
         misses = self._misses
         rest = await self.waiting()
         self.pending = len(rest or []) + len(self.unsaid)
@@ -211,7 +210,7 @@ class Mirror:
         try:
             for start in range(0, len(opened), PAGE):
                 batch = opened[start : start + PAGE]
-                puts = [Put(SPACE, one.key, one.named.name.encode()) for one in batch]
+                puts = [Put(MIRROR, one.key, one.named.name.encode()) for one in batch]
                 for one, version in zip(batch, await self.journal.commit(puts), strict=True):
                     one.version = max(one.version, version)
         except StorageError as error:
@@ -222,20 +221,28 @@ class Mirror:
     async def _forgotten(self, one: _Open) -> bool:
         """Whether the entry is gone, or the next write's."""
         try:
-            await self.journal.commit([Delete(SPACE, one.key, expect=one.version)])
+            await self.journal.commit([Delete(MIRROR, one.key, expect=one.version)])
         except VersionConflictError:  # of another loop, or another process settled it while this was written
             return (asyncio.get_running_loop(), one.named) in self._open
         except StorageError:
             return False
         return True
 
-    async def _settle(self, entry: Record) -> None:
-        """The present state of one session or thread of the primary, in the fallback."""
-        name = entry.data.decode()
-        copy = self.copy_session if entry.key.startswith(f"{SESSION}:") else self.copy_thread
-        await copy(name)
+    async def _settle(self, entry: Record, named: Named) -> None:
+        """The present state of one session or thread of the primary, in the fallback.
+
+        Another's entry becomes our own first: who left it may take it away, and we may end halfway.
+        """
+        own, version = self._key(named), entry.version
+        if entry.key != own:
+            adopted: list[Change] = [Put(MIRROR, own, entry.data), Delete(MIRROR, entry.key, expect=entry.version)]
+            try:
+                version, _ = await self.journal.commit(adopted)
+            except VersionConflictError:  # it waits again, or not any more
+                return
+        await (self.copy_session if named.kind == SESSION else self.copy_thread)(named.name)
         with suppress(StorageError):  # it was written meanwhile, and waits again
-            await self.journal.commit([Delete(SPACE, entry.key, expect=entry.version)])
+            await self.journal.commit([Delete(MIRROR, own, expect=version)])
 
     async def copy_session(self, name: str) -> None:
         """The fallback's session of this name, as the primary has it now."""

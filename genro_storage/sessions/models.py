@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from ..exceptions import StorageCorruptedError
 from ..records.base import Record
 from . import codec
+
+K = TypeVar("K")
 
 ACTIVE = "active"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,8 +72,23 @@ class Hot(Struct, frozen=True, array_like=True):
 
 
 pack = msgspec.msgpack.Encoder().encode
-cold_of = msgspec.msgpack.Decoder(Cold).decode
-hot_of = msgspec.msgpack.Decoder(Hot).decode
+
+
+def reader(kind: type[K]) -> Callable[[bytes], K]:
+    """What reads stored data that `pack` made of this kind; damaged → `StorageCorruptedError`."""
+    decode = msgspec.msgpack.Decoder(kind).decode
+
+    def read(data: bytes) -> K:
+        try:
+            return decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StorageCorruptedError(f"a stored {kind.__name__} is damaged: {error}") from error
+
+    return read
+
+
+cold_of = reader(Cold)
+hot_of = reader(Hot)
 
 
 @lru_cache(4096)
@@ -92,7 +110,7 @@ def shown_session(cold: Cold, hot: Hot) -> dict[str, Any]:
         "session_id": cold.session_id,
         "user_id": cold.user_id,
         "status": cold.status,
-        "metadata": codec.decode(cold.metadata),
+        "metadata": codec.decode_stored(cold.metadata),
         "created_at": shown_time(cold.created_at),
         "updated_at": shown_time(cold.updated_at),
         "last_activity": shown_time(hot.last_activity),
@@ -112,11 +130,14 @@ def packed_message(role: str, content: bytes, at: int, metadata: bytes) -> bytes
 
 def shown_messages(records: Sequence[Record]) -> list[dict[str, Any]]:
     """What `get_conversation_history` tells of these, read in one go."""
-    told = codec.decode(b"[%b]" % b",".join([record.data for record in records]))
-    return [
-        {"seq": int(record.key), "role": role, "content": content, "timestamp": shown_time(at), "metadata": metadata}
-        for record, (role, content, at, metadata) in zip(records, told, strict=True)
-    ]
+    told = codec.decode_stored(b"[%b]" % b",".join([record.data for record in records]))
+    try:
+        return [
+            {"seq": int(one.key), "role": role, "content": content, "timestamp": shown_time(at), "metadata": metadata}
+            for one, (role, content, at, metadata) in zip(records, told, strict=True)
+        ]
+    except (TypeError, ValueError) as error:
+        raise StorageCorruptedError(f"a stored message is damaged: {error}") from error
 
 
 # --- the forms of programs that keep sessions themselves ---

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,8 @@ from msgspec import Struct
 from ..exceptions import StorageConfigError
 
 MICRO = 1_000_000
+LONGEST = 1000 * 365.25 * 86400
+"""Seconds: what ends later than in a thousand years has no date."""
 
 
 class SessionOptions(Struct, frozen=True, kw_only=True):
@@ -37,8 +38,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in ("session_ttl", "checkpoint_ttl", "sweep_interval"):
             value = getattr(self, name)
-            if value is not None and not _is_positive(value):
-                raise StorageConfigError(f"{name} takes seconds above 0, not {value!r}")
+            if value is not None and not is_duration(value):
+                raise StorageConfigError(f"{name} takes seconds above 0, at most 1000 years, not {value!r}")
         whole = ("context_versions", "max_metadata", "max_message", "max_context", "max_checkpoint")
         for name in (*whole, *(("conversation_limit",) if self.conversation_limit is not None else ())):
             value = getattr(self, name)
@@ -48,8 +49,9 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
             raise StorageConfigError(f"auto_create is True or False, not {self.auto_create!r}")
 
 
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+def is_duration(value: object) -> bool:
+    """Whether it is a number of seconds that something may last."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LONGEST
 
 
 def session_options(given: Mapping[str, Any]) -> SessionOptions:

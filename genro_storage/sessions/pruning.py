@@ -7,7 +7,6 @@ import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from ..records.base import Change, Delete, Put, Record, RecordStore
@@ -28,7 +27,7 @@ from .keys import (
     namespaces,
     quoted,
 )
-from .models import pack
+from .models import pack, reader
 from .shared import aside
 from .threads import Planned, Thread, ThreadState, values_of
 
@@ -42,7 +41,7 @@ MANY = 1000
 Id = tuple[str, str]
 """Namespace and checkpoint id."""
 Chosen = Callable[[Mapping[Id, Header]], Collection[Id]]
-_run_entry_of = msgspec.msgpack.Decoder(tuple[str, str, str]).decode
+_run_entry_of = reader(tuple[str, str, str])
 
 
 def run_of(entry: Record) -> tuple[str, str, str]:

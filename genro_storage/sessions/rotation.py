@@ -18,6 +18,7 @@ from .keys import (
     GARBAGE,
     HOT,
     META,
+    MIRROR,
     THREAD,
     THREADS,
     by_run,
@@ -30,7 +31,7 @@ from .models import cold_of
 from .threads import thread_of
 from .verify import PAGE, Verifying
 
-SHARED = (ACTIVE, EXPIRY, THREADS, GARBAGE, DRAFTS, META, HOT, BUMP, COLD, THREAD)
+SHARED = (ACTIVE, EXPIRY, THREADS, GARBAGE, DRAFTS, MIRROR, META, HOT, BUMP, COLD, THREAD)
 """Spaces of the whole store; those that tell where others are come last."""
 
 

@@ -41,6 +41,9 @@ class Shared:
         self.meter = Meter()
         self.lanes = Lanes(records, records.clock, conversation_limit=options.conversation_limit)
 
+    def watch(self) -> None:
+        """Something was stored that ends by itself: whoever removes such things may begin."""
+
     async def encoded(self, value: Any, name: str, most: int) -> bytes:
         """A value as tagged JSON of at most so many bytes; more → `RecordTooLargeError`."""
         return judged_size(await aside(heavy(value, HEAVY), codec.encode, value, name), name, most)
@@ -76,7 +79,7 @@ class Shared:
 
     async def decoded(self, data: bytes) -> Any:
         """What `encoded` was given."""
-        return await aside(len(data) > HEAVY, codec.decode, data)
+        return await aside(len(data) > HEAVY, codec.decode_stored, data)
 
 
 async def aside(large: bool, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

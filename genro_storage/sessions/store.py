@@ -45,8 +45,12 @@ class SessionStore(Exports, Rotating, Checkpoints, IStorageBackend, ICheckpointe
         await self.records.initialize()
         await self.judge_layout()
         if self.options.session_ttl is not None or self.options.checkpoint_ttl is not None:
-            self.sweeper.start()
+            self.watch()
         return True
+
+    def watch(self) -> None:
+        """Starts the sweeper; who never calls `initialize` has one too, once something is there to end."""
+        self.sweeper.start()
 
     async def close(self) -> None:
         """Releases the record store; idempotent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import weakref
@@ -24,21 +25,37 @@ class Sweeper:
         self._interval = interval
         self._lock = threading.Lock()
         self._stop: threading.Event | None = None
+        self._pid = os.getpid()
 
     def start(self) -> None:
         """Idempotent; a forked child starts its own."""
+        self._begun_here()
         with self._lock:
-            if self._stop is None:
-                self._stop = threading.Event()
-                args = (self._store, self._interval, self._stop)
+            if self._stop is not None:
+                return
+            stop = threading.Event()
+            args = (self._store, self._interval, stop)
+            try:
                 threading.Thread(target=_sweep, args=args, name="genro-sessions-sweep", daemon=True).start()
+            except RuntimeError as error:  # what was just stored is stored: the next one may have a thread again
+                log.warning("Nobody sweeps these sessions: %s", error)
+            else:
+                self._stop = stop
+                store = self._store()
+                if store is not None:  # its thread does not outlast it
+                    weakref.finalize(store, stop.set).atexit = False
 
     def stop(self) -> None:
         """Ends the thread before its next sweep; idempotent."""
+        self._begun_here()
         with self._lock:
             if self._stop is not None:
                 self._stop.set()
                 self._stop = None
+
+    def _begun_here(self) -> None:
+        if self._pid != os.getpid():  # forked: the parent's thread is not here, and its lock may be held for ever
+            self._lock, self._stop, self._pid = threading.Lock(), None, os.getpid()
 
 
 def _sweep(ref: weakref.ref[SessionStore], interval: float, stop: threading.Event) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -29,7 +28,7 @@ from .garbage import left
 from .keys import BUMP, THREAD, THREADS, incarnation, judged_id, quoted, timed
 from .lanes import TRIES, pause
 from .listing import Page
-from .models import pack, shown_time
+from .models import pack, reader, shown_time
 from .options import MICRO, SessionOptions, micros
 from .shared import Shared, judged_limit
 
@@ -87,8 +86,8 @@ def values_of(state: ThreadState) -> str:
     return f"{state.thread.inc}/{state.thread.thread_id}"
 
 
-thread_of = msgspec.msgpack.Decoder(Thread).decode
-_bump_of = msgspec.msgpack.Decoder(Bump).decode
+thread_of = reader(Thread)
+_bump_of = reader(Bump)
 
 
 class Threads(Shared):
@@ -102,14 +101,19 @@ class Threads(Shared):
     async def delete_thread(self, thread_id: str) -> bool:
         """Removes a thread with all its checkpoints and writes; False when there is none."""
         key = quoted(thread_id)
+        doubtful: set[str] = set()
         for attempt in range(TRIES):
             state = await self.thread(thread_id)
+            if doubtful and (state is None or state.thread.inc not in doubtful):
+                return True  # the answer was lost, the deletion was not; a sweep finishes it
             if state is None:
                 return False
             gone = [Delete(THREAD, key), Delete(BUMP, key, expect=state.version), left(state.thread.inc, OF_THREAD)]
             try:
                 await self.records.commit(gone)
-            except (VersionConflictError, CommitOutcomeUnknownError):
+            except (VersionConflictError, CommitOutcomeUnknownError) as error:
+                if isinstance(error, CommitOutcomeUnknownError):
+                    doubtful.add(state.thread.inc)
                 await pause(attempt)
                 continue
             self._forget(thread_id)
@@ -327,6 +331,7 @@ class Threads(Shared):
         if old:
             born.append(left(old, OF_THREAD))
         if self.options.checkpoint_ttl is not None:
+            self.watch()
             born.append(Put(THREADS, timed(last_put, thread.thread_id), thread.thread_id.encode()))
         return born, old
 

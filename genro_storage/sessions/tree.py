@@ -10,6 +10,7 @@ import msgspec
 from ..exceptions import StorageNotFoundError
 from ..types import Stat
 from . import codec
+from .contexts import context_of
 from .graphs import Graph
 from .keys import COLD, THREAD, contexts, number, quoted
 from .lanes import State, read_state
@@ -146,7 +147,7 @@ class SessionTree:
         found = await self._store.records.get(contexts(state.hot.inc), number(version))
         if found is None:
             raise StorageNotFoundError("No such version of the context")
-        return await self._store.decoded(found.data)
+        return context_of(await self._store.decoded(found.data))
 
     async def _messages(self, name: str) -> AsyncIterator[bytes]:
         state = await self._session(named(quoted(name)))

@@ -84,11 +84,8 @@ class Upkeep(Listing, Threads):
         name = entry.data.decode()
         state = await self.thread(name)
         due = None if state is None else self.thread_expiry(state.bump)
-        changes: list[Change] = [Delete(THREADS, entry.key, expect=entry.version)]
         gone = await self.bury_thread(name) if state is None else 0
-        if due is not None and timed(due, name) != entry.key:
-            changes.append(Put(THREADS, timed(due, name), entry.data))
-        await self._filed(changes)
+        await self._moved(entry, due, name)
         return int(gone)
 
     async def _swept(self, space: str, until: int) -> int:
@@ -106,17 +103,24 @@ class Upkeep(Listing, Threads):
         """1 if the session of this entry was removed, else 0; the entry goes, or moves to where it belongs."""
         session_id = entry.data.decode()
         hot = None if found is None else hot_of(found.data)
-        drop = Delete(space, entry.key, expect=entry.version)
         if hot is None or (space == ACTIVE and hot.last_activity <= until):
             gone = await self._removed(session_id, idle_since=until)
             if gone:
                 self.meter.count("genro_sessions_expired_total")
             if gone or hot is None:  # else it was used meanwhile: the entry is still a lower bound
-                await self._filed([drop])
+                await self._moved(entry, None, session_id)
             return int(gone)
-        due = hot.last_activity if space == ACTIVE else hot.expires_at
-        await self._filed([drop] if due is None else [drop, Put(space, timed(due, session_id), entry.data)])
+        await self._moved(entry, hot.last_activity if space == ACTIVE else hot.expires_at, session_id)
         return 0
+
+    async def _moved(self, entry: Record, due: int | None, name: str) -> None:
+        """Files an entry of a time index where it belongs; None: nowhere."""
+        changes: list[Change] = [Delete(entry.space, entry.key, expect=entry.version)]
+        if due is not None:
+            if timed(due, name) == entry.key:  # the clock went back since it was due
+                return
+            changes.append(Put(entry.space, timed(due, name), entry.data))
+        await self._filed(changes)
 
     async def _filed(self, changes: list[Change]) -> None:
         try:

@@ -6,11 +6,10 @@ import asyncio
 
 from msgspec import Struct
 
-from ..exceptions import VersionConflictError
+from ..exceptions import StorageCorruptedError, VersionConflictError
 from ..records.base import Change, Check, Put, RecordStore
-from .keys import ACTIVE, COLD, HOT, THREAD, blobs, by_status, by_user, messages, quoted, timed
+from .keys import ACTIVE, COLD, THREAD, blobs, by_status, by_user, messages, quoted, timed
 from .lanes import State, read_state
-from .models import cold_of
 from .pruning import Pruning
 from .threads import ThreadState
 from .upkeep import Upkeep
@@ -49,20 +48,25 @@ class Verifying(Upkeep, Pruning):
         after = ""
         while entries := await self.records.scan(COLD, after=after, limit=PAGE):
             for entry in entries:
-                state = await read_state(self.records, entry.key)
-                if state is not None:
-                    report.sessions += 1
-                    await self._verify_session(state, report, repair)
-                elif await self.records.get(HOT, entry.key) is not None:
-                    report.fault(f"session {cold_of(entry.data).session_id!r}: its two records do not belong together")
+                try:
+                    state = await read_state(self.records, entry.key)
+                    if state is not None:
+                        report.sessions += 1
+                        await self._verify_session(state, report, repair)
+                except StorageCorruptedError as error:
+                    report.fault(f"session {entry.key!r}: {error}")
             after = entries[-1].key
             await asyncio.sleep(0)
         after = ""
         while entries := await self.records.scan(THREAD, after=after, limit=PAGE):
-            for thread in await self.states(entries):
-                if thread is not None:
-                    report.threads += 1
-                    await self._verify_thread(thread, report, repair)
+            for entry in entries:
+                try:
+                    (thread,) = await self.states([entry])
+                    if thread is not None:
+                        report.threads += 1
+                        await self._verify_thread(thread, report, repair)
+                except StorageCorruptedError as error:
+                    report.fault(f"thread {entry.key!r}: {error}")
             after = entries[-1].key
         return report
 

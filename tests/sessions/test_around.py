@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,9 +34,11 @@ from genro_storage.sessions import (
     StorageLogger,
     StorageMigrator,
     StorageMonitor,
+    conversations,
     diagnose_connection_issue,
     diagnose_data_consistency,
 )
+from genro_storage.sessions import batched as batched_module
 from genro_storage.sessions import cached as module
 from genro_storage.sessions.forwarding import Forwarding
 from genro_storage.sessions.langgraph import GenroCheckpointSaver
@@ -238,6 +240,50 @@ def test_buffered_batches_say_what_they_promise() -> None:
         await batched.close()
         assert time.monotonic() - start < 60  # nothing waits for a batch to be full
         assert len(await batched.storage.get_conversation_history("s")) == 2
+
+    run(test)
+
+
+def test_a_buffered_message_is_what_it_was_when_it_was_given() -> None:
+    async def test() -> None:
+        batched = BatchOptimizedStorageBackend(MemoryStorageBackend(), ack="buffered")
+        await batched.create_session("s", "u")
+        content, metadata = {"n": 0, "in": [0]}, {"n": 0}
+        for number in range(3):
+            content["n"] = content["in"][0] = metadata["n"] = number  # type: ignore[index]
+            await batched.add_conversation_message("s", "user", content, MappingProxyType(metadata))
+        history = await batched.get_conversation_history("s")
+        assert [one["content"] for one in history] == [{"n": n, "in": [n]} for n in range(3)]
+        assert [one["metadata"] for one in history] == [{"n": n} for n in range(3)]
+
+    run(test)
+
+
+@pytest.mark.parametrize("session_id", [["s"], None, "", "\n"])
+def test_what_is_no_id_keeps_nobody_of_its_batch_waiting(session_id: Any) -> None:
+    async def test() -> None:
+        batched = BatchOptimizedStorageBackend(MemoryStorageBackend())
+        await batched.create_session("s", "u")
+        calls = [batched.add_conversation_message(one, "user", "x") for one in ("s", session_id, "s")]
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        assert (told[0], told[2]) == (True, True)
+        assert isinstance(told[1], TypeError | ValueError)
+
+    run(test)
+
+
+def test_messages_that_may_be_stored_each_may_be_stored_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 100_000
+    monkeypatch.setattr(batched_module, "MOST_BYTES", most // 2)
+    monkeypatch.setattr(conversations, "MAX_COMMIT", most + conversations._ROOM)
+
+    async def test() -> None:
+        batched = BatchOptimizedStorageBackend(MemoryStorageBackend(), batch_size=500)
+        await batched.create_session("s", "u")
+        calls = [batched.add_conversation_message("s", "user", f"{n:03}" * 10_000) for n in range(20)]
+        assert await asyncio.gather(*calls) == [True] * 20
+        history = await batched.get_conversation_history("s", None)
+        assert [one["content"][:3] for one in history] == [f"{n:03}" for n in range(20)]
 
     run(test)
 

@@ -77,6 +77,19 @@ def test_a_store_that_hangs_is_unhealthy(records: RecordStore, monkeypatch: pyte
     assert "0.3 s" in str(told["error"])
 
 
+def test_nobody_waits_for_a_commit_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be cancelled: its outcome would be unknown."""
+    monkeypatch.setattr(health, "LIMIT", 0.05)
+    faulty = FaultyRecordStore(MemoryRecordStore(), RecordFault(1, "hang", on="commit"))
+
+    async def check() -> None:
+        told = await SessionStore(faulty).health_check()
+        assert (told["status"], told["error"]) == ("unhealthy", "no answer within 0.05 s")
+        faulty.released = True
+
+    asyncio.run(asyncio.wait_for(check(), 60))
+
+
 def test_a_store_of_a_newer_release_is_refused(sessions: BlockingSessions, records: RecordStore) -> None:
     sessions.initialize()
     assert records.sync.get("meta", "layout").data == b"1"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from genro_storage.records.base import Change
+from genro_storage.records.base import Change, Delete, Put
 from genro_storage.records.memory import MemoryRecordStore
 from genro_storage.sessions import MemoryStorageBackend, SessionStore, StorageAdapter
 from genro_storage.testing import FaultyRecordStore, RecordFault
@@ -89,6 +89,30 @@ def test_a_write_that_is_under_way_while_others_are_settled_is_not_forgotten(who
         await adapter.add_conversation_message("s", "user", "later")
         await caught_up(adapter)
         assert await told(fallback) == await told(primary) == ["late", "later"]
+
+    run(test)
+
+
+def test_another_ones_entry_is_our_own_while_it_is_settled() -> None:
+    """Its owner takes it away, and we end halfway: what was removed to be copied is still remembered."""
+
+    async def test() -> None:
+        behind, journal = Gated(), MemoryRecordStore()
+        primary, fallback = MemoryStorageBackend(), SessionStore(behind)
+        for store in (primary, fallback):
+            await store.create_session("s", "u")
+        await journal.commit([Put("mirror", "s:s:other", b"s")])
+        adapter = StorageAdapter(primary, fallback, journal=journal)
+        behind.gate.clear()
+        settling = asyncio.create_task(adapter.settle())
+        await behind.arrived.wait()
+        await journal.commit([Delete("mirror", "s:s:other")])
+        settling.cancel()
+        behind.gate.set()
+        await asyncio.wait([settling])
+        assert settling.cancelled()
+        assert await StorageAdapter(primary, fallback, journal=journal).settle() == 0
+        assert await fallback.export_session("s") == await primary.export_session("s")
 
     run(test)
 

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -122,9 +123,10 @@ class Journal:
     def close(self) -> None:
         """Releases the jobs that are open and closes the store."""
         self._in_this_process()
-        for job in list(self._open.values()):
-            job.release()
-        self.store.sync.close()
+        with ExitStack() as ends:
+            ends.callback(self.store.sync.close)
+            for job in list(self._open.values()):
+                ends.callback(job.release)
 
     # --- inside ---
 

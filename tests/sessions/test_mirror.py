@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from genro_storage.exceptions import StorageUnavailableError
 from genro_storage.records.base import Change, Delete, Put
 from genro_storage.records.memory import MemoryRecordStore
 from genro_storage.sessions import MemoryStorageBackend, SessionStore, StorageAdapter
@@ -158,5 +159,27 @@ def test_nobody_waits_for_a_fallback_that_hangs_and_its_late_write_is_no_second_
         behind.gate.set()
         await caught_up(adapter)
         assert await told(fallback) == ["1"]
+
+    run(test)
+
+
+def test_the_fallback_is_closed_whatever_the_primary_says() -> None:
+    closed: list[str] = []
+
+    class Store(MemoryRecordStore):
+        def __init__(self, name: str, error: Exception | None = None) -> None:
+            super().__init__()
+            self.called, self.error = name, error
+
+        async def close(self) -> None:
+            closed.append(self.called)
+            if self.error is not None:
+                raise self.error
+
+    async def test() -> None:
+        gone = SessionStore(Store("primary", StorageUnavailableError("gone")))
+        with pytest.raises(StorageUnavailableError):
+            await StorageAdapter(gone, SessionStore(Store("fallback"))).close()
+        assert closed == ["primary", "fallback"]
 
     run(test)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from .._bridge import Outcome
 from ..exceptions import CommitOutcomeUnknownError, StorageConflictError, StorageCorruptedError, VersionConflictError
-from ..records.base import Change, Delete, Put, RecordStore
+from ..records.base import MAX_CHANGES, Change, Delete, Put, RecordStore
 from .keys import COLD, HOT, messages, number, quoted
 from .models import Cold, Hot, cold_of, hot_of, pack
 
@@ -30,7 +30,6 @@ BATCH, BATCH_BYTES = 400, 32 << 20
 """Messages, and bytes of them, in one commit; a store takes 1,000 changes and 128 MiB."""
 REMEMBERED = 10_000
 """Sessions of which a loop remembers the hot record, so that a change is one round trip."""
-_MOST_CHANGES = 1000
 
 
 class Delta(Struct, frozen=True):
@@ -63,7 +62,9 @@ Edit: TypeAlias = Callable[[State, int], Edited | None]
 """Judges a state at a time (µs); None: nothing is to change. Called again when the state changed meanwhile."""
 
 
-class _Known(NamedTuple):
+class _Known(Struct, frozen=True, gc=False):
+    """Of thousands of sessions: the garbage collector, which stops everything meanwhile, need not look at them."""
+
     hot: Hot
     version: int
 
@@ -104,7 +105,14 @@ class Lanes:
         """Tells what was just stored by other means."""
         self._lane(session_id).known = _Known(hot, version)
 
+    def forget(self, session_id: str) -> None:
+        """Tells that a session is gone, so that those that live are remembered longer."""
+        self._here().forget(session_id)
+
     def _lane(self, session_id: str) -> _Lane:
+        return self._here().lane(self, session_id)
+
+    def _here(self) -> _OfLoop:
         loop = asyncio.get_running_loop()
         of_loop = self._latest
         if of_loop is None or of_loop.loop() is not loop or of_loop.pid != os.getpid():
@@ -113,7 +121,7 @@ class Lanes:
                 if of_loop is None or of_loop.pid != os.getpid():
                     of_loop = self._loops[loop] = _OfLoop(loop)
             self._latest = of_loop
-        return of_loop.lane(self, session_id)
+        return of_loop
 
 
 class _OfLoop:
@@ -135,6 +143,11 @@ class _OfLoop:
             self._lanes.move_to_end(session_id)
         return lane
 
+    def forget(self, session_id: str) -> None:
+        lane = self._lanes.get(session_id)
+        if lane is not None and not lane.busy:
+            del self._lanes[session_id]
+
     def _forget_idle(self) -> None:
         while len(self._lanes) > REMEMBERED:
             oldest = next(iter(self._lanes.values()))
@@ -146,11 +159,13 @@ class _OfLoop:
 class _Lane:
     """The changes of one loop to one session, in order."""
 
+    __slots__ = ("_driver", "_key", "_lanes", "_of_loop", "_waiting", "busy", "known")
+
     def __init__(self, lanes: Lanes, of_loop: _OfLoop, session_id: str) -> None:
         self._lanes = lanes
         self._of_loop = of_loop
         self._key = quoted(session_id)
-        self._waiting: deque[_Wish] = deque()
+        self._waiting: deque[_Wish] | None = None  # most lanes never see two at once
         self.known: _Known | None = None
         self.busy = False
         self._driver: asyncio.Task[None] | None = None  # kept: a loop forgets tasks that nobody holds
@@ -173,6 +188,8 @@ class _Lane:
 
     async def _queued(self, what: Delta | Edit) -> Any:
         wish = _Wish(what, Outcome(loop=asyncio.get_running_loop()))
+        if self._waiting is None:
+            self._waiting = deque()
         self._waiting.append(wish)
         return await wish.answer
 
@@ -183,7 +200,7 @@ class _Lane:
 
     async def _drive(self) -> None:
         while self._waiting:
-            await self._carry(self._next())
+            await self._carry(_together(self._waiting))
 
     def _driven(self, driver: asyncio.Task[None]) -> None:
         # Not in the task itself: cancelled before its first step, it would never tell.
@@ -193,20 +210,6 @@ class _Lane:
                 self._waiting.popleft().answer.end()
         elif self._waiting:
             self._start()
-
-    def _next(self) -> list[_Wish]:
-        """What travels together: deltas that stand in a row, or one edit."""
-        batch = [self._waiting.popleft()]
-        first = batch[0].what
-        if not isinstance(first, Delta):
-            return batch
-        carried, size = len(first.messages), sum(map(len, first.messages))
-        while self._waiting and isinstance(delta := self._waiting[0].what, Delta):
-            carried, size = carried + len(delta.messages), size + sum(map(len, delta.messages))
-            if carried > BATCH or size > BATCH_BYTES:
-                break
-            batch.append(self._waiting.popleft())
-        return batch
 
     async def _carry(self, batch: list[_Wish]) -> None:
         try:
@@ -323,7 +326,7 @@ class _Lane:
         if limit is None:
             return hot.first_seq
         first = max(hot.first_seq, hot.last_seq + new - limit + 1)
-        most = _MOST_CHANGES - 1 - new
+        most = MAX_CHANGES - 1 - new
         return first if min(first, hot.last_seq + 1) - hot.first_seq <= most else hot.first_seq + most
 
     def _signed(self, writers: dict[str, int], number_of_commit: int) -> dict[str, int]:
@@ -334,6 +337,21 @@ class _Lane:
             del signed[next(iter(signed))]
         signed[self._of_loop.writer] = number_of_commit
         return signed
+
+
+def _together(waiting: deque[_Wish]) -> list[_Wish]:
+    """What travels together: deltas that stand in a row, or one edit."""
+    batch = [waiting.popleft()]
+    first = batch[0].what
+    if not isinstance(first, Delta):
+        return batch
+    carried, size = len(first.messages), sum(map(len, first.messages))
+    while waiting and isinstance(delta := waiting[0].what, Delta):
+        carried, size = carried + len(delta.messages), size + sum(map(len, delta.messages))
+        if carried > BATCH or size > BATCH_BYTES:
+            break
+        batch.append(waiting.popleft())
+    return batch
 
 
 async def read_state(records: RecordStore, key: str) -> State | None:

@@ -212,6 +212,7 @@ class Lifecycle(Health):
             return Edited(None, changes, True)
 
         done: bool | None = await self.lanes.edit(session_id, edit)
+        self.lanes.forget(session_id)
         if done is None:
             return idle_since is not None and await self._buried(key)
         await self._collected(gone[0])

@@ -48,7 +48,7 @@ class Cold(Struct, frozen=True, array_like=True):
     ended_at: int | None = None
 
 
-class Hot(Struct, frozen=True, array_like=True):
+class Hot(Struct, frozen=True, array_like=True, gc=False):
     """What of a session changes with each use.
 
     Its record expires `ttl` µs after `last_activity`. Messages `first_seq` to `last_seq` are kept. `writers`: the

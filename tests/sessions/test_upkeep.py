@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from genro_storage.exceptions import StorageConflictError
-from genro_storage.records.base import Delete, Put, RecordStore
+from genro_storage.records.base import Delete, Put, Record, RecordStore
+from genro_storage.records.memory import MemoryRecordStore
+from genro_storage.sessions import lanes
 from genro_storage.sessions.langgraph import GenroCheckpointSaver
 from genro_storage.sessions.store import SessionStore
 from genro_storage.sessions.sweeper import Sweeper
@@ -98,6 +100,28 @@ def test_a_sweep_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) ->
     sweeper.stop()
     assert "damaged" in caplog.text
     assert "changed 200 times" in caplog.text
+
+
+def test_what_is_swept_does_not_drive_out_what_lives(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
+    """A loop remembers so many sessions; one that is remembered takes a message without being read."""
+    monkeypatch.setattr(lanes, "REMEMBERED", 10)
+    records = MemoryRecordStore(clock=clock)
+    store = SessionStore(records, session_ttl=10)
+    read: list[tuple[str, str]] = []
+
+    async def get(space: str, key: str) -> Record | None:
+        read.append((space, key))
+        return await MemoryRecordStore.get(records, space, key)
+
+    store.sync.batch_create_sessions([{"session_id": f"s{n}", "user_id": "u"} for n in range(30)])
+    clock.advance(11)
+    store.sync.create_session("live", "u")
+    monkeypatch.setattr(records, "get", get)
+    assert store.sync.sweep().sessions == 30
+    read.clear()
+    store.sync.add_conversation_message("live", "user", "hello")
+    assert read == []
+    store.sync.close()
 
 
 def test_verification_finds_and_repairs(opened: Opened, records: RecordStore) -> None:

@@ -80,6 +80,12 @@ class Client:
         else:
             await self.pool.release(connection)
 
+    async def renounce(self) -> None:
+        """Ends the connections that nobody uses now: the name of the server may lead to another one meanwhile."""
+        for connection in [*self._idle]:
+            await connection.disconnect(nowait=True)
+        await self.pool.disconnect(inuse_connections=False)
+
 
 async def exchange(connection: Any, pieces: Sequence[bytes], count: int, seconds: float) -> list[Any]:
     """The answers to commands. The driver would await each line of them: half of its time."""
@@ -124,6 +130,10 @@ _REFUSALS: Mapping[str, tuple[type[StorageError], str]] = {
     "OOM": (StorageQuotaError, "Redis is out of memory"),
     **dict.fromkeys(("LOADING", "READONLY", "TRYAGAIN", "MASTERDOWN"), (StorageUnavailableError, "Redis is not ready")),
 }
+
+
+DEMOTED = frozenset({"READONLY", "MASTERDOWN"})
+"""Codes of a server that was the primary and is a replica now."""
 
 
 def _refused(refusal: Refusal) -> StorageError | None:

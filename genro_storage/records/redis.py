@@ -17,7 +17,7 @@ from ..exceptions import (
     StorageUnavailableError,
 )
 from . import _redis_scripts as scripts
-from ._redis_client import BATCH, Asked, Client, driver, exchange, lost, translated
+from ._redis_client import BATCH, DEMOTED, Asked, Client, driver, exchange, lost, translated
 from ._redis_wire import Command, Refusal, packed
 from .base import Change, Check, Clock, Delete, Put, Record, RecordFeatures, RecordStore, conflict, now
 
@@ -190,6 +190,8 @@ class RedisRecordStore(RecordStore):
             answers = await self._ask(asked)  # a read is done again on another connection
         for answer in answers:
             if type(answer) is Refusal:
+                if answer.code in DEMOTED:
+                    await (await self._clients.get()).renounce()
                 raise translated(answer) or answer
         return answers
 

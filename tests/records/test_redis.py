@@ -286,6 +286,35 @@ def test_a_newer_layout(odd_server: Redis) -> None:
     store.sync.close()
 
 
+def test_a_primary_that_became_a_replica_is_left_for_the_one_its_name_leads_to(
+    odd_server: Redis, redis_server: Redis
+) -> None:
+    """A failover that ends no connection, as behind the name of a service."""
+    with TcpProxy(odd_server.port) as proxy:
+        store = RedisRecordStore(f"redis://{HOST}:{proxy.port}", prefix="moved")
+
+        async def test() -> None:
+            async def put(key: str) -> None:
+                await store.commit([Put("space", key, b"x")])
+
+            await asyncio.gather(*(put(f"before-{number}") for number in range(40)))
+            command(odd_server, "REPLICAOF", HOST, str(redis_server.port))
+            proxy._target = redis_server.port
+            with pytest.raises(StorageUnavailableError, match="READONLY"):
+                await put("refused")
+            await asyncio.gather(*(put(f"after-{number}") for number in range(40)))
+            assert await store.get("space", "after-0") is not None
+            await store.close()
+
+        try:
+            asyncio.run(asyncio.wait_for(test(), 60))
+        finally:
+            command(odd_server, "REPLICAOF", "NO", "ONE")
+        direct = RedisRecordStore(redis_server.url(), prefix="moved")
+        assert len(direct.sync.scan("space")) == 40
+        direct.sync.close()
+
+
 def test_a_replica_is_refused(odd_server: Redis, redis_server: Redis) -> None:
     command(odd_server, "REPLICAOF", HOST, str(redis_server.port))
     try:

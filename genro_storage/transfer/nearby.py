@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from ..exceptions import StorageCorruptedError, StorageError, StoragePermissionError, UnsupportedOperation
-from ..types import WriteOptions
+from ..exceptions import (
+    StorageConflictError,
+    StorageCorruptedError,
+    StorageError,
+    StorageNotFoundError,
+    StoragePermissionError,
+    UnsupportedOperation,
+)
+from ..types import Place, WriteOptions
 from .flow import Flow
 from .job import SMALL, Copied, Job
 from .options import CopyOptions
@@ -29,6 +36,10 @@ def copy_nearby(job: Job, options: CopyOptions, how: WriteOptions, flow: Flow) -
         stat = target.mount.copy_from(source.mount, source.path, target.path, how, tick=flow.tick)
     except (UnsupportedOperation, StoragePermissionError):
         return None
+    except (StorageConflictError, StorageNotFoundError) as error:
+        if isinstance(error, StorageConflictError) or not source.mount.is_file(source.path):
+            raise _of_the_source(error, source) from error
+        raise
     except StorageCorruptedError:
         judge_unchanged(source, facts, doubted=True)  # what was listed may not be there any more
         raise
@@ -37,6 +48,13 @@ def copy_nearby(job: Job, options: CopyOptions, how: WriteOptions, flow: Flow) -
         raise fault(StorageCorruptedError, reason, target)
     small = facts.size is not None and facts.size <= SMALL
     return Copied(facts, facts.size or 0, server_side=not small, by_size=options.verify != "none", written=stat)
+
+
+def _of_the_source(error: StorageError, source: Place) -> StorageError:
+    """The error with the place that it is about: the driver names the one that it writes to."""
+    told = fault(type(error), error.message, source)
+    told.retryable = error.retryable
+    return told
 
 
 class Nearby:

@@ -1,4 +1,4 @@
-"""Regressions of transfers that need a real server, or a function of the user's that fails."""
+"""Regressions of transfers that need a real server, or something that fails or goes meanwhile."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
-from genro_storage import StorageManager
+from genro_storage import StorageManager, transfer
+from genro_storage.exceptions import StorageConflictError
+from genro_storage.mount import Mount
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.s3 import S3Endpoint
+
+from .trees import at, files, plant
 
 
 @pytest.fixture
@@ -80,3 +84,28 @@ def test_a_function_that_raises_loses_nothing(tmp_path: Path, verb: str, keys: d
             assert all("filter raised RuntimeError: a fault of the user's" in warning for warning in report.warnings)
         else:
             assert report.files_failed == 2
+
+
+def test_an_error_of_the_source_names_the_source(
+    local: Mount, other: Mount, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plant(local, d__gone=b"1", d__busy=b"2", d__fine=b"3")
+    (tmp_path / "l/d/link").symlink_to("nowhere")
+    copy_from = other.backend.copy_from
+
+    def changed(source: Any, source_path: str, *rest: Any, **how: Any) -> Any:
+        if source_path == "d/busy":
+            raise StorageConflictError("changed", retryable=True)
+        return copy_from(source, source_path, *rest, **how)
+
+    monkeypatch.setattr(other.backend, "copy_from", changed)
+
+    def unlinked(place: Any, relpath: str) -> bool:
+        if relpath == "gone":
+            (tmp_path / "l/d/gone").unlink()
+        return True
+
+    report = transfer.copy(at(local, "d"), at(other, "t"), filter=unlinked, errors="report", overwrite=True)
+    assert sorted(failure.relpath for failure in report.failures) == ["busy", "gone", "link"]
+    assert all(f"'l:d/{failure.relpath}'" in str(failure.error) for failure in report.failures)
+    assert files(other) == {"t/fine": b"3"}

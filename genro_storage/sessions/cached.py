@@ -23,7 +23,7 @@ class _Cache:
         self._kept: OrderedDict[str, tuple[float, Any]] = OrderedDict()
         self._epochs: Counter[str] = Counter()
         self._cleared = 0
-        self._flights: dict[tuple[int, str], asyncio.Task[Any]] = {}
+        self._flights: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[Any]] = {}
         self.results: Counter[str] = Counter()
 
     async def get(self, key: str, fill: Callable[[], Awaitable[Any]]) -> Any:
@@ -35,7 +35,7 @@ class _Cache:
                 self.results["hit"] += 1
                 return copy.deepcopy(value)
             self.results["miss"] += 1
-        flight_key = (id(asyncio.get_running_loop()), key)
+        flight_key = (asyncio.get_running_loop(), key)
         flight = self._flights.get(flight_key)
         if flight is None:
             flight = self._flights[flight_key] = asyncio.ensure_future(self._fill(key, fill))
@@ -54,8 +54,9 @@ class _Cache:
                     self._kept.popitem(last=False)
         return value
 
-    def _landed(self, flight_key: tuple[int, str], done: asyncio.Task[Any]) -> None:
-        self._flights.pop(flight_key, None)
+    def _landed(self, flight_key: tuple[asyncio.AbstractEventLoop, str], done: asyncio.Task[Any]) -> None:
+        if self._flights.get(flight_key) is done:  # else a later one is under way
+            del self._flights[flight_key]
         if not done.cancelled():
             done.exception()  # whoever asked was told; nobody may be left
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from hashlib import blake2b
 from inspect import iscoroutinefunction
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from ..observe import Histogram
 from .forwarding import Forwarding
 from .interfaces import Facts, IStorageBackend
+from .keys import quoted
 from .models import shown_time
 
 
@@ -121,11 +123,15 @@ class StorageLogger:
         self, operation: str, session_id: str, success: bool, latency: float, error: str | None = None
     ) -> None:
         """Logs one operation; `latency` in seconds."""
-        shown = session_id if self._log_ids else blake2b(session_id.encode(), digest_size=4).hexdigest()
+        shown = (
+            session_id
+            if self._log_ids
+            else blake2b(session_id.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+        )
         told = {"operation": operation, "session_id": shown, "success": success, "latency": latency}
         told["timestamp"] = _now()
         if error:
-            told["error"] = error if self._log_ids else error.replace(session_id, shown)
+            told["error"] = error if self._log_ids else _without(error, session_id, shown)
         if success:
             self.logger.info("Storage operation completed: %s", told)
         else:
@@ -136,6 +142,16 @@ class StorageLogger:
         self.logger.info("Storage health check: %s", health_status)
         if health_status.get("status") != "healthy":
             self.logger.warning("Storage health issues detected: %s", health_status)
+
+
+def _without(error: str, session_id: str, shown: str) -> str:
+    """The text of an error without the id in any of the forms in which errors tell it."""
+    forms = [session_id, repr(session_id)[1:-1]]
+    with suppress(UnicodeEncodeError):  # then it is in no name of a record
+        forms.append(quoted(session_id))
+    for form in filter(None, forms):
+        error = error.replace(form, shown)
+    return error
 
 
 async def diagnose_connection_issue(storage_backend: IStorageBackend) -> Facts:

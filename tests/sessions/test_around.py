@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -41,6 +43,7 @@ from genro_storage.sessions import (
 from genro_storage.sessions import batched as batched_module
 from genro_storage.sessions import cached as module
 from genro_storage.sessions.forwarding import Forwarding
+from genro_storage.sessions.keys import quoted
 from genro_storage.sessions.langgraph import GenroCheckpointSaver
 from genro_storage.testing import FaultyRecordStore, RecordFault
 
@@ -51,6 +54,13 @@ DOWN = RecordFault(1, times=10**9)
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def quote(session_id: str) -> str:
+    """As in the names of records."""
+    with suppress(UnicodeEncodeError):
+        return quoted(session_id)
+    return ""
 
 
 # --- cache ---
@@ -195,6 +205,44 @@ def test_the_cache_drops_a_fill_that_was_overtaken_when_it_forgot_its_epochs() -
         assert (await cached.get_session("s"))["metadata"] == {"new": 1}
 
     run(test)
+
+
+def test_a_cache_may_be_written_while_another_loop_reads() -> None:
+    """A look at what is under way is not disturbed by those who add to it."""
+    cache, stop, errors = module._Cache(10, 5.0), threading.Event(), list[BaseException]()
+
+    def forget() -> None:
+        while not stop.is_set() and not errors:
+            try:
+                cache.forget("k")
+            except RuntimeError as error:
+                errors.append(error)
+
+    async def read() -> None:
+        gate = asyncio.Event()
+
+        async def fill() -> int:
+            await gate.wait()
+            return 1
+
+        for number in range(1500):
+            tasks.append(asyncio.create_task(cache.get(f"{number}", fill)))
+            if number % 300 == 0:
+                await asyncio.sleep(0)
+        gate.set()
+        assert await asyncio.gather(*tasks) == [1] * 1500
+
+    tasks: list[asyncio.Task[Any]] = []
+    thread, interval = threading.Thread(target=forget), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        asyncio.run(asyncio.wait_for(read(), 60))
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert errors == []
 
 
 # --- batches ---
@@ -593,6 +641,26 @@ def test_migration_between_stores(records: RecordStore) -> None:
     source.sync.run(test())
 
 
+def test_sessions_of_a_foreign_store_that_differ_are_told() -> None:
+    """Also where nothing was said in either."""
+
+    async def test() -> None:
+        source, target = MemoryStorageBackend(), MemoryStorageBackend()
+        migrator = StorageMigrator(CachedStorageBackend(source), target)
+        for name in ("same", "user", "metadata", "new"):
+            await source.create_session(name, "u", {"a": 1})
+        await target.create_session("same", "u", {"a": 1})
+        await target.create_session("user", "other", {"a": 1})
+        await target.create_session("metadata", "u", {"a": 2})
+        told = await migrator.migrate_all()
+        assert {one[1] for one in told.failures} == {"user", "metadata"}
+        assert (told.sessions, told.verified) == (1, 2)
+        with pytest.raises(SessionConflictError, match="something different"):
+            await migrator.migrate_sessions()
+
+    run(test)
+
+
 # --- monitoring ---
 
 
@@ -641,6 +709,14 @@ def test_logs_do_not_tell_session_ids(caplog: pytest.LogCaptureFixture) -> None:
         assert "secret-id" not in caplog.text
         assert "Storage operation failed" in caplog.text
         assert "health issues" in caplog.text
+        store = MemoryStorageBackend()
+        for secret in ("user/secret@id", "secret\\id", "it's\tsecret-id\n", "secret\ud800"):
+            with pytest.raises((SessionNotFoundError, ValueError)) as caught:
+                await store.add_conversation_message(secret, "user", "x")
+            await logger.log_operation("add", secret, False, 0.1, f"{caught.value}, record {quote(secret)!r}")
+        await logger.log_operation("add", "", False, 0.1, "an id takes 1 to 512 bytes")
+        assert "secret" not in caplog.text
+        assert "an id takes 1 to 512 bytes" in caplog.text
         await StorageLogger(MemoryStorageBackend(), log_ids=True).log_operation("get", "secret-id", False, 0.1)
         assert "secret-id" in caplog.text
 

@@ -104,7 +104,7 @@ def test_a_sweep_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) ->
 
 def test_what_is_swept_does_not_drive_out_what_lives(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
     """A loop remembers so many sessions; one that is remembered takes a message without being read."""
-    monkeypatch.setattr(lanes, "REMEMBERED", 10)
+    monkeypatch.setattr(lanes, "REMEMBERED", 40)  # more than a sweep judges at once: those are at work
     records = MemoryRecordStore(clock=clock)
     store = SessionStore(records, session_ttl=10)
     read: list[tuple[str, str]] = []
@@ -113,11 +113,11 @@ def test_what_is_swept_does_not_drive_out_what_lives(monkeypatch: pytest.MonkeyP
         read.append((space, key))
         return await MemoryRecordStore.get(records, space, key)
 
-    store.sync.batch_create_sessions([{"session_id": f"s{n}", "user_id": "u"} for n in range(30)])
+    store.sync.batch_create_sessions([{"session_id": f"s{n}", "user_id": "u"} for n in range(120)])
     clock.advance(11)
     store.sync.create_session("live", "u")
     monkeypatch.setattr(records, "get", get)
-    assert store.sync.sweep().sessions == 30
+    assert store.sync.sweep().sessions == 120
     read.clear()
     store.sync.add_conversation_message("live", "user", "hello")
     assert read == []

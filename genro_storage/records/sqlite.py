@@ -137,6 +137,9 @@ class SQLiteRecordStore(RecordStore):
         with self._inline.lock:
             self._inline.leave()
         self._writer.stop()
+        # Somebody may put another file in its place before the next call, as a backup, or one of a newer release.
+        self.file.prepared = False
+        self.writing.fresh = writing.Fresh()
 
     # --- forks ---
 

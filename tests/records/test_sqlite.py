@@ -361,6 +361,23 @@ def test_a_newer_layout(store: SQLiteRecordStore) -> None:
     again.sync.close()
 
 
+def test_another_file_in_its_place_while_it_was_closed(store: SQLiteRecordStore) -> None:
+    """A new one is prepared, one of a newer release refused, by the store that knew the one before."""
+    store.sync.commit([Put("space", "key", b"x")])
+    store.sync.close()
+    os.unlink(store.file.path)
+    assert store.sync.get("space", "key") is None
+    store.sync.commit([Put("space", "other", b"x")])
+    store.sync.close()
+    with sqlite3.connect(store.file.path) as connection:
+        connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with pytest.raises(StorageSchemaError, match="layout 99"):
+        store.sync.get("space", "other")
+    with pytest.raises(StorageSchemaError, match="layout 99"):
+        store.sync.commit([Put("space", "other", b"y")])
+
+
 def test_what_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no database, only " + "words " * 1000)
     store = SQLiteRecordStore(tmp_path / "notes.txt")

@@ -50,7 +50,9 @@ class StorageMigrator:
     """Copies what is in one store into another; what is there already, the very same, is left alone.
 
     Between two `SessionStore` records are copied as they are, threads of LangGraph included; from any other
-    `IStorageBackend` that lists its sessions, sessions with their messages and latest contexts.
+    `IStorageBackend` that lists its sessions, sessions with their messages and latest contexts. So it is with a store
+    in front of another, as a cache: its threads are reported as failed, because only the store behind it has their
+    records.
     """
 
     def __init__(self, source_storage: IStorageBackend, target_storage: IStorageBackend) -> None:
@@ -84,6 +86,8 @@ class StorageMigrator:
         await self._sessions(report, batch_size, verify=verify, resume=resume)
         if isinstance(self.source, SessionStore) and isinstance(self.target, SessionStore):
             await self._threads(report, batch_size, verify=verify, resume=resume)
+        else:
+            await self._refuse_threads(report, batch_size)
         return report
 
     # --- sessions ---
@@ -148,6 +152,17 @@ class StorageMigrator:
             if not await _same_thread(self.source, self.target, name):
                 raise SessionConflictError(f"the thread {name!r} is something different in the target")
             report.verified += 1
+
+    async def _refuse_threads(self, report: MigrationReport, batch: int) -> None:
+        """Who reads that all was copied may delete the source."""
+        listed, after = getattr(self.source, "list_threads", None), None
+        while listed is not None:
+            page = await listed(limit=batch, after=after)
+            for facts in page:
+                report.fail("thread", facts["thread_id"], "not copied: migrate the stores behind, not those in front")
+            after = page.next
+            if after is None:
+                return
 
     @staticmethod
     async def _counted(report: MigrationReport, kind: str, name: str, call: Coroutine[Any, Any, None]) -> None:

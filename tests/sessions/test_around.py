@@ -598,6 +598,23 @@ def test_a_write_that_was_refused_leaves_nothing_to_settle() -> None:
 # --- migration ---
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_migration_tells_of_threads_that_it_cannot_copy(dry_run: bool) -> None:
+    """In front of a store only sessions are told: a report of success would be read as leave to delete the source."""
+    source, target = MemoryStorageBackend(), MemoryStorageBackend()
+    source.sync.create_session("s", "u")
+    source.sync.store_checkpoint("one", "c", {})
+    source.sync.store_checkpoint("two", "c", {})
+
+    async def test() -> None:
+        for pair in ((CachedStorageBackend(source), target), (source, CachedStorageBackend(target))):
+            told = await StorageMigrator(*pair).migrate_all(dry_run=dry_run, batch_size=1)
+            assert (told.ok, told.failed, told.threads) == (False, 2, 0)
+            assert [failure[:2] for failure in told.failures] == [("thread", "one"), ("thread", "two")]
+
+    source.sync.run(test())
+
+
 def test_migration_between_stores(records: RecordStore) -> None:
     source, target = SessionStore(records), MemoryStorageBackend()
     for number in range(7):
